@@ -1,0 +1,21 @@
+//! `spy` shows where a live process spends its time, from outside it.
+//!
+//! ```text
+//! process ──► capture ──► snapshot ──► unwind ──┐
+//! (the live    (one thread,  (the seam)  runtime ─┴─► stack ──► profile ──► output
+//!  target)      caught)          ▲                                 ▲
+//!                              module ───────────► symbolize ──────┘
+//! ```
+//!
+//! Left of `snapshot` the code asks the kernel about the target, and may be
+//! refused at any time. Right of it nothing does: a recorded snapshot and a
+//! live one look alike.
+//!
+//! `spy` refuses to be a debugger (it writes nothing into its target), a
+//! tracer (it sees samples, not events) and an agent (nothing of it stays).
+
+pub mod memory;
+pub mod profile;
+pub mod snapshot;
+pub mod stack;
+pub mod task;

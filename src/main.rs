@@ -1,0 +1,3 @@
+//! The `spy` program.
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! Every test that is not about one function, in one program.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skips"
+)]
+
+mod tidy;
