@@ -16,8 +16,10 @@
 
 pub mod memory;
 pub mod module;
+pub mod output;
 pub mod profile;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+pub mod style;
 pub mod task;

@@ -6,4 +6,6 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod golden;
+mod outputs;
 mod tidy;
