@@ -17,6 +17,7 @@
 pub mod memory;
 pub mod module;
 pub mod output;
+pub mod process;
 pub mod profile;
 pub mod sampler;
 pub mod snapshot;

@@ -1,0 +1,3 @@
+//! The live target.
+
+pub mod access;
