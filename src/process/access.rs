@@ -228,7 +228,7 @@ impl Refusal {
     pub fn mend(&self, again: &str) -> Option<String> {
         Some(match (&self.reason, self.surroundings) {
             (Reason::Gone | Reason::Zombie | Reason::KernelThread, _) => return None,
-            (Reason::Traced { by, .. }, _) => format!("kill {by}   # or end it as it wants to be ended"),
+            (Reason::Traced { by, .. }, _) => format!("kill {by}   # ends the tracer; what it traced goes on"),
             (Reason::Yama(3..), _) => return None,
             (Reason::Filtered, Surroundings::Host) => {
                 format!("{again}   # outside the sandbox that filters it")
@@ -282,6 +282,21 @@ pub fn facts(pid: Pid) -> Facts {
         filtered: own.seccomp != 0,
         surroundings: surroundings(),
     }
+}
+
+/// A process that has the number `inner` in a namespace of its own, below ours.
+pub fn namesake(inner: Pid) -> Option<Pid> {
+    let mut found: Vec<Pid> = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let outer: i32 = path.file_name()?.to_str()?.parse().ok()?;
+            let status = Status::read(&path)?;
+            (status.innermost == Some(inner.0) && outer != inner.0).then_some(Pid(outer))
+        })
+        .collect();
+    // With several containers, each has one, and any would be a guess.
+    found.pop().filter(|_| found.is_empty())
 }
 
 fn exists(pid: Pid) -> bool {

@@ -9,6 +9,8 @@ pub(super) struct Status {
     pub(super) state: Option<char>,
     pub(super) pid: i32,
     pub(super) parent: i32,
+    /// Its number in the innermost of several namespaces.
+    pub(super) innermost: Option<i32>,
     pub(super) tracer: Option<i32>,
     /// Real, effective, saved.
     pub(super) users: [u32; 3],
@@ -44,6 +46,10 @@ impl Status {
                 "State" => status.state = value.chars().next(),
                 "Pid" => status.pid = value.parse().unwrap_or_default(),
                 "PPid" => status.parent = value.parse().unwrap_or_default(),
+                "NSpid" => {
+                    let inner = value.split_whitespace().skip(1).last();
+                    status.innermost = inner.and_then(|pid| pid.parse().ok());
+                }
                 "TracerPid" => status.tracer = value.parse().ok().filter(|&pid| pid != 0),
                 "Uid" => (status.users, status.filesystem_user) = ids(value),
                 "Gid" => (status.groups, status.filesystem_group) = ids(value),
@@ -75,12 +81,13 @@ mod tests {
 
     #[test]
     fn a_status_is_read() {
-        let text = "Name:\tpost: gres\nState:\tS (sleeping)\nPid:\t70\nPPid:\t1\nTracerPid:\t0\n\
+        let text = "Name:\tpost: gres\nState:\tS (sleeping)\nPid:\t70\nPPid:\t1\nTracerPid:\t0\nNSpid:\t70\t8\t1\n\
                     Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nVmSize:\t 10 kB\n\
                     CapPrm:\t0000000000080000\nCapEff:\t000001ffffffffff\nSeccomp:\t2\n";
         let status = Status::parse(text);
         assert_eq!(status.name, "post: gres");
         assert_eq!((status.state, status.pid, status.parent), (Some('S'), 70, 1));
+        assert_eq!(status.innermost, Some(1));
         assert_eq!((status.users, status.filesystem_user), ([1, 2, 3], 4));
         assert_eq!((status.groups, status.filesystem_group), ([5, 6, 7], 8));
         assert_eq!((status.permitted, status.effective), (1 << 19, 0x1ff_ffff_ffff));
