@@ -21,4 +21,5 @@ pub mod sampler;
 pub mod snapshot;
 pub mod stack;
 pub mod symbolize;
+mod sys;
 pub mod task;

@@ -8,14 +8,14 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use gimli::{Error, LittleEndian, Reader, ReaderOffsetId};
 
-use crate::module::Module;
+use crate::module::{FileBytes, Module};
 
 /// What holds bytes.
 enum Owner {
-    /// The file of an image, mapped.
+    /// The file of an image.
     Image(Arc<Module>),
-    /// A copy: read from a file, or decompressed.
-    Copy(Vec<u8>),
+    /// A file of our own choice, or what was decompressed.
+    Own(FileBytes),
 }
 
 /// A run of bytes inside a file, or inside a copy.
@@ -33,10 +33,15 @@ impl Bytes {
         Some(Self { owner: Arc::new(Owner::Image(Arc::clone(module))), start: 0, end })
     }
 
-    /// Bytes that were read or made.
-    pub(super) fn copied(bytes: Vec<u8>) -> Self {
+    /// A file, whole.
+    pub(super) fn of_file(bytes: FileBytes) -> Self {
         let end = bytes.len();
-        Self { owner: Arc::new(Owner::Copy(bytes)), start: 0, end }
+        Self { owner: Arc::new(Owner::Own(bytes)), start: 0, end }
+    }
+
+    /// Bytes that were made.
+    pub(super) fn copied(bytes: Vec<u8>) -> Self {
+        Self::of_file(bytes.into())
     }
 
     /// The bytes.
@@ -44,7 +49,7 @@ impl Bytes {
     pub(super) fn slice(&self) -> &[u8] {
         let whole = match &*self.owner {
             Owner::Image(module) => module.file().unwrap_or_default(),
-            Owner::Copy(bytes) => bytes,
+            Owner::Own(bytes) => bytes,
         };
         whole.get(self.start..self.end).unwrap_or_default()
     }
@@ -65,7 +70,7 @@ impl Bytes {
     pub(super) fn held(&self) -> usize {
         match &*self.owner {
             Owner::Image(_) => 0,
-            Owner::Copy(bytes) => bytes.len(),
+            Owner::Own(bytes) => bytes.len(),
         }
     }
 

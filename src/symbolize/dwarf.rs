@@ -52,7 +52,7 @@ pub(super) struct Dwarf {
 impl Dwarf {
     /// The debug information in `elf` (opened as `path`, where it has one).
     pub(super) fn new(elf: &Elf, path: Option<&Path>, locator: Locator) -> Option<Self> {
-        let mut held = elf.bytes().held();
+        let mut held = 0;
         let mut dwarf = load(elf, |id| Some(id.name()), &mut held);
         if let Some(shared) = locator.shared(elf, path) {
             held = held.saturating_add(shared.bytes().held());
@@ -64,7 +64,7 @@ impl Dwarf {
         Some(Self { context, locator, beside, package: None, held })
     }
 
-    /// How many bytes of memory the sections hold.
+    /// How many bytes of memory are held beside the file that it was made from.
     pub(super) fn held(&self) -> usize {
         self.held
     }
@@ -146,7 +146,7 @@ fn open_package(beside: &[PathBuf], held: &mut usize) -> Option<DwarfPackage<Byt
     beside.iter().find_map(|path| {
         let mut name = path.clone().into_os_string();
         name.push(".dwp");
-        let elf = Elf::new(locate::open(Path::new(&name))?)?;
+        let elf = locate::open(Path::new(&name))?;
         *held = held.saturating_add(elf.bytes().held());
         let section = |id| Ok::<_, gimli::Error>(section(&elf, id, SectionId::dwo_name, held));
         DwarfPackage::load(section, Bytes::default()).ok()

@@ -1,6 +1,6 @@
 //! Where the names of one image come from.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::OnceCell, path::Path, sync::Arc};
 
 use super::{
     bytes::Bytes,
@@ -17,18 +17,26 @@ use crate::{module::Module, stack::Symbol};
 /// One image, and what was opened to name its functions.
 pub(super) struct Image {
     module: Arc<Module>,
+    main: Option<Elf>,
+    /// The separate file of debug information.
+    debug: Option<Elf>,
     dwarf: Option<Dwarf>,
+    /// Made when the debug information does not know an address.
+    tables: OnceCell<Tables>,
+    /// When it was last used, as the symbolizer counts.
+    pub(super) used: u64,
+}
+
+/// What names functions without debug information.
+struct Tables {
     symbols: Symbols,
     go: Option<Go>,
     stubs: Stubs,
-    /// When it was last used, as the symbolizer counts.
-    pub(super) used: u64,
-    /// How many bytes of memory are held beside those of `dwarf`.
     held: usize,
 }
 
 impl Image {
-    /// Open what names the functions of `module`.
+    /// Open the debug information of `module`.
     pub(super) fn new(module: &Arc<Module>, host_debug: &Path) -> Self {
         let main = Bytes::of_image(module).and_then(Elf::new);
         let locator = Locator::new(module, host_debug);
@@ -37,27 +45,26 @@ impl Image {
             Some(_) => None,
             None => locator.debug(main.as_ref(), module.build_id()),
         };
-        let debug = separate.as_ref().map(|found| &found.elf);
-        let path = separate.as_ref().map(|found| found.path.clone()).or_else(|| locator.image());
-        let dwarf = own.or(debug).and_then(|elf| Dwarf::new(elf, path.as_deref(), locator));
-
-        let extents = main.as_ref().or(debug).map(Elf::extents).unwrap_or_default();
-        let mini = main.as_ref().and_then(Elf::mini);
-        // With debug information, what it holds is counted there.
-        let held = match (debug, &dwarf) {
-            (Some(debug), None) => debug.bytes().held(),
-            _ => 0,
+        let (debug, path) = match separate {
+            Some(found) => (Some(found.elf), Some(found.path)),
+            None => (None, locator.image()),
         };
-        let held = held.saturating_add(mini.as_ref().map_or(0, |mini| mini.bytes().held()));
-        let symbols = Symbols::new(tables(module, main.as_ref(), debug, mini.as_ref()), &extents);
-        let go = main.as_ref().and_then(|main| Go::new(main, &symbols));
-        let stubs = main.as_ref().map(|main| Stubs::new(main, &symbols)).unwrap_or_default();
-        Self { module: Arc::clone(module), dwarf, symbols, go, stubs, used: 0, held }
+        let dwarf =
+            own.or(debug.as_ref()).and_then(|elf| Dwarf::new(elf, path.as_deref(), locator));
+        Self { module: Arc::clone(module), main, debug, dwarf, tables: OnceCell::new(), used: 0 }
     }
 
     /// How many bytes of memory are held that go when the image goes.
     pub(super) fn held(&self) -> usize {
-        self.held.saturating_add(self.dwarf.as_ref().map_or(0, Dwarf::held))
+        let debug = self.debug.as_ref().map_or(0, |debug| debug.bytes().held());
+        let dwarf = self.dwarf.as_ref().map_or(0, Dwarf::held);
+        let tables = self.tables.get().map_or(0, |tables| tables.held);
+        debug.saturating_add(dwarf).saturating_add(tables)
+    }
+
+    fn tables(&self) -> &Tables {
+        self.tables
+            .get_or_init(|| Tables::new(&self.module, self.main.as_ref(), self.debug.as_ref()))
     }
 
     /// The functions at an address of the image, innermost first; never empty.
@@ -90,7 +97,7 @@ impl Image {
 
     fn listed(&self, at: u64) -> Symbol {
         let module = Some(self.module.name().to_owned());
-        match self.go.as_ref().and_then(|go| go.find(at)) {
+        match self.tables().go.as_ref().and_then(|go| go.find(at)) {
             Some(found) => Symbol {
                 function: cut(&found.name),
                 file: found.file,
@@ -104,8 +111,9 @@ impl Image {
 
     /// The name of the function at an address, from the symbol tables.
     fn name(&self, at: u64) -> String {
-        let symbol = self.symbols.find(at).map(|name| demangle(&name));
-        let stub = || self.stubs.find(at).map(|name| format!("{}@plt", demangle(name)));
+        let tables = self.tables();
+        let symbol = tables.symbols.find(at).map(|name| demangle(&name));
+        let stub = || tables.stubs.find(at).map(|name| format!("{}@plt", demangle(name)));
         symbol.or_else(stub).unwrap_or_else(|| self.offset(at))
     }
 
@@ -114,20 +122,21 @@ impl Image {
     }
 }
 
-/// The symbol tables of an image. Each may hold what the others do not.
-fn tables(
-    module: &Module,
-    main: Option<&Elf>,
-    debug: Option<&Elf>,
-    mini: Option<&Elf>,
-) -> Vec<Table> {
-    let full = [main, debug, mini].into_iter().flatten();
-    let full = full.filter_map(|elf| Table::of(elf, ".symtab", ".strtab"));
-    let dynamic = main.and_then(|main| Table::of(main, ".dynsym", ".dynstr"));
-    // An image that was copied from memory, such as the vdso.
-    let copied = || {
+impl Tables {
+    fn new(module: &Module, main: Option<&Elf>, debug: Option<&Elf>) -> Self {
+        let mini = main.and_then(Elf::mini);
+        let held = mini.as_ref().map_or(0, |mini| mini.bytes().held());
+        // Each table may hold what the others do not.
+        let full = [main, debug, mini.as_ref()].into_iter().flatten();
+        let full = full.filter_map(|elf| Table::of(elf, ".symtab", ".strtab"));
+        // Also of an image that was copied from memory.
         let copy = |name| module.section(name).map(|section| Bytes::copied(section.bytes.to_vec()));
-        Some(Table { entries: copy(".dynsym")?, names: copy(".dynstr")? })
-    };
-    full.chain(dynamic.or_else(copied)).collect()
+        let dynamic = copy(".dynsym").zip(copy(".dynstr"));
+        let dynamic = dynamic.map(|(entries, names)| Table { entries, names });
+        let extents = main.or(debug).map(Elf::extents).unwrap_or_default();
+        let symbols = Symbols::new(full.chain(dynamic).collect(), &extents);
+        let go = main.and_then(|main| Go::new(main, &symbols));
+        let stubs = main.map(|main| Stubs::new(main, &symbols)).unwrap_or_default();
+        Self { symbols, go, stubs, held }
+    }
 }

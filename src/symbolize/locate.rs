@@ -2,9 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::OpenOptions,
-    io::Read,
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -12,10 +10,7 @@ use super::{
     bytes::Bytes,
     elf::{self, Elf},
 };
-use crate::module::Module;
-
-/// The largest file of debug information that is opened.
-const MAX_FILE: u64 = 8 << 30;
+use crate::module::{FileBytes, Module};
 
 /// The directory of debug files, below a root.
 const DEBUG: &str = "/usr/lib/debug";
@@ -80,7 +75,7 @@ impl Locator {
         let below = format!(".build-id/{first:02x}/{rest}.debug");
         [self.in_target(Path::new(DEBUG)), self.host.clone()].into_iter().find_map(|directory| {
             let path = directory.join(&below);
-            let elf = Elf::new(open(&path)?)?;
+            let elf = open(&path)?;
             (elf.build_id().as_deref() == Some(id)).then_some(Found { elf, path })
         })
     }
@@ -103,7 +98,7 @@ impl Locator {
         });
         let beside = beside.iter().map(|path| self.in_target(path));
         beside.chain(packaged).find_map(|path| {
-            let elf = Elf::new(open(&path)?)?;
+            let elf = open(&path)?;
             let belongs = match (build_id, elf.build_id()) {
                 (Some(ours), Some(theirs)) => ours == theirs,
                 _ => elf::checksum(elf.bytes().slice()) == checksum,
@@ -125,7 +120,7 @@ impl Locator {
             [path.and_then(Path::parent).map(|directory| directory.join(link)), None]
         };
         let by_path = candidates.into_iter().flatten().find_map(|path| {
-            let elf = Elf::new(open(&path)?)?;
+            let elf = open(&path)?;
             (elf.build_id()? == id).then_some(elf)
         });
         by_path.or_else(|| self.by_build_id(&id).map(|found| found.elf))
@@ -137,7 +132,7 @@ impl Locator {
         let beside =
             self.path.as_deref().and_then(|path| Some(path.parent()?.join(name.file_name()?)));
         let beside = beside.map(|path| self.in_target(&path));
-        [Some(built), beside].into_iter().flatten().find_map(|path| Elf::new(open(&path)?))
+        [Some(built), beside].into_iter().flatten().find_map(|path| open(&path))
     }
 }
 
@@ -156,18 +151,9 @@ fn normal(path: &Path) -> PathBuf {
     whole
 }
 
-/// The bytes of an ordinary file. A pipe or a device in the place of one is
-/// not waited for.
-pub(super) fn open(path: &Path) -> Option<Bytes> {
-    let patient = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let mut file = OpenOptions::new().read(true).custom_flags(patient).open(path).ok()?;
-    let about = file.metadata().ok()?;
-    if !about.is_file() || about.len() > MAX_FILE {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
-    Some(Bytes::copied(bytes))
+/// An ELF file.
+pub(super) fn open(path: &Path) -> Option<Elf> {
+    Elf::new(Bytes::of_file(FileBytes::open(path).ok()?))
 }
 
 #[cfg(test)]
