@@ -6,4 +6,5 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod symbols;
 mod tidy;
