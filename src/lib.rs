@@ -23,4 +23,6 @@ pub mod sampler;
 pub mod snapshot;
 pub mod stack;
 pub mod style;
+pub mod symbolize;
+mod sys;
 pub mod task;

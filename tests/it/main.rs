@@ -8,4 +8,5 @@
 
 mod golden;
 mod outputs;
+mod symbols;
 mod tidy;
