@@ -14,6 +14,7 @@
 //! `spy` refuses to be a debugger (it writes nothing into its target), a
 //! tracer (it sees samples, not events) and an agent (nothing of it stays).
 
+pub mod cli;
 pub mod memory;
 pub mod module;
 pub mod output;

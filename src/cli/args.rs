@@ -37,7 +37,13 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 
     /// When to colour
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        global = true,
+        hide_possible_values = true
+    )]
     pub(super) color: Colour,
 }
 
@@ -80,9 +86,6 @@ pub(super) enum Command {
     /// Look once at every thread of a process, and print its state, the system call
     /// that it is blocked in, and its stack.
     Dump(Dump),
-    /// Copy what unwinding needs to files
-    #[command(hide = true)]
-    Capture(Capture),
 }
 
 /// When to colour.
@@ -152,7 +155,13 @@ pub(super) struct Record {
     pub(super) output: Option<PathBuf>,
 
     /// The format, where FILE's extension (.svg .folded .collapsed .txt .raw) does not say
-    #[arg(short, long, value_name = "FORMAT", help_heading = "Output", hide_possible_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        help_heading = "Output",
+        hide_possible_values = true
+    )]
     #[arg(help = "The format, flamegraph or raw (= collapsed) [default: by FILE's extension]")]
     pub(super) format: Option<FormatName>,
 
@@ -214,15 +223,4 @@ pub(super) struct Dump {
     /// Show the whole paths of source files
     #[arg(long)]
     pub(super) full_filenames: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Capture {
-    /// The process to copy from, by its number
-    #[arg(short, long, value_name = "PID", value_parser = quantity::pid, allow_negative_numbers = true)]
-    pub(super) pid: Pid,
-
-    /// The directory to write, which must not be there yet
-    #[arg(short, long, value_name = "DIR")]
-    pub(super) output: PathBuf,
 }

@@ -89,7 +89,8 @@ fn find() -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for stat in stats() {
         let Some(&was) = before.get(&stat.pid) else { continue };
-        if ancestors.contains(&stat.pid) || access::facts(Pid(stat.pid)).reason() != Reason::Unknown {
+        if ancestors.contains(&stat.pid) || access::facts(Pid(stat.pid)).reason() != Reason::Unknown
+        {
             continue;
         }
         candidates.push(Candidate {

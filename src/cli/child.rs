@@ -8,7 +8,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{self, Signal},
+    sys::{
+        signal::{self, Signal},
+        wait::{self, WaitPidFlag, WaitStatus},
+    },
     unistd,
 };
 
@@ -51,6 +54,13 @@ impl Child {
     pub(super) fn wait(mut self) -> io::Result<Exit> {
         self.process.wait().map(|status| Exit::Command(code(status)))
     }
+}
+
+/// Whether `pid`, a child of ours, has ended. Its status is left where it is.
+pub(super) fn has_ended(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let status = wait::waitid(wait::Id::Pid(unistd::Pid::from_raw(pid.0)), flags);
+    !matches!(status, Ok(WaitStatus::StillAlive))
 }
 
 /// Pass `signal` on. It may have ended meanwhile.

@@ -99,9 +99,7 @@ impl Destination {
     pub(super) fn finish(self) -> anyhow::Result<()> {
         let shown = self.path.display().to_string();
         match self.file {
-            Opened::Beside(file) => {
-                file.persist(&self.path).map(drop).map_err(|error| error.error)
-            }
+            Opened::Beside(file) => file.persist(&self.path).map(drop).map_err(|error| error.error),
             Opened::Direct(mut file) => file.flush(),
         }
         .with_context(|| format!("{shown} cannot be written"))

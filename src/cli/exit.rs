@@ -95,7 +95,8 @@ pub(super) fn report(error: &anyhow::Error, console: &Console) -> Exit {
         return Exit::Done;
     }
     let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let (what, mut why, mut fix, mut exit) = (error.to_string(), causes.join(": "), None, Exit::Failed);
+    let (what, mut why, mut fix, mut exit) =
+        (error.to_string(), causes.join(": "), None, Exit::Failed);
     if let Some(failure) = error.downcast_ref::<Failure>() {
         why = failure.why.clone().unwrap_or(why);
         fix.clone_from(&failure.fix);

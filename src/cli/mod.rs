@@ -11,6 +11,7 @@ mod destination;
 mod dump;
 mod exit;
 mod names;
+mod naming;
 mod plan;
 mod quantity;
 mod record;
@@ -45,7 +46,6 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Record(typed) => plan::record(typed).and_then(|job| record::run(&job, &console)),
         Command::Dump(typed) => dump::run(&plan::dump(typed), &console),
-        Command::Capture(typed) => Err(exit::Failure::failed(format!("{typed:?}")).into()),
     };
     done.unwrap_or_else(|error| report(&error, &console)).into()
 }

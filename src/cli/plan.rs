@@ -72,6 +72,7 @@ pub(super) struct Dump {
 
 /// What a recording is to be.
 pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
+    let stats = typed.stats.as_deref().map(place);
     let place = typed.output.as_deref().map_or(Place::Default, place);
     let mut warnings = Vec::new();
     let format = format(&place, typed.format, &mut warnings)?;
@@ -96,7 +97,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
             Span::Time(time) => Some(time),
             Span::Unlimited => None,
         }),
-        stats: typed.stats.as_deref().map(place),
+        stats,
         warnings,
     })
 }
@@ -158,17 +159,21 @@ fn format(
     let shown = path.display();
     match (asked, told) {
         (Some(asked), Some(told)) if asked != told => {
-            warnings.push(format!("{shown} will not hold what its name says: -f is another format"));
+            warnings
+                .push(format!("{shown} will not hold what its name says: -f is another format"));
             Ok(asked)
         }
         (Some(format), _) | (None, Some(format)) => Ok(format),
         (None, None) => {
             let why = match extension.as_str() {
                 "" => "it has no extension".to_owned(),
-                "json" => "several formats are JSON, and none of them can be written yet".to_owned(),
+                "json" => {
+                    "several formats are JSON, and none of them can be written yet".to_owned()
+                }
                 other => format!("the extension .{other} is of no format that spy writes"),
             };
-            let fix = "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT";
+            let fix =
+                "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT";
             let what = format!("which format {shown} is to have is not known");
             Err(Failure::usage(what).why(why).fix(fix.to_owned()).into())
         }

@@ -50,7 +50,8 @@ pub(super) fn duration(text: &str) -> Result<Span, String> {
         "h" => 3600.0,
         _ => return Err("a time is a number with ms, s, m or h".to_owned()),
     };
-    let time = number.parse::<f64>().map_err(|_| "a time is a number, as 10s".to_owned())? * seconds;
+    let time =
+        number.parse::<f64>().map_err(|_| "a time is a number, as 10s".to_owned())? * seconds;
     // Not-a-number is in no range.
     if !(0.001..=LONGEST).contains(&time) {
         return Err("a time is between 1ms and a year".to_owned());
@@ -90,7 +91,8 @@ mod tests {
 
     #[test]
     fn rates() {
-        for (text, hertz) in [("100", 100.0), ("100hz", 100.0), ("100 Hz", 100.0), ("1khz", 1000.0)] {
+        for (text, hertz) in [("100", 100.0), ("100hz", 100.0), ("100 Hz", 100.0), ("1khz", 1000.0)]
+        {
             assert_eq!(rate(text), Ok(hertz), "{text}");
         }
         for text in ["", "0", "-1", "nan", "inf", "1e300", "1e-300", "10ms", "khz", "1mhz"] {

@@ -2,7 +2,7 @@
 
 use super::{exit::Failure, typed};
 use crate::{
-    process::access,
+    process::access::{self, Reason},
     sampler::Error,
     style::escape,
     task::Pid,
@@ -21,13 +21,15 @@ pub(super) fn explain(error: &Error) -> anyhow::Error {
 /// The number is of no process that can be seen.
 pub(super) fn no_such_process(pid: Pid) -> Failure {
     let facts = access::facts(pid);
-    if facts.exists {
+    if facts.exists && facts.reason() != Reason::Unknown {
         return forbidden(pid);
     }
     let failure = Failure::failed(format!("no process has the number {pid}"));
     match access::namesake(pid) {
         Some(outer) => failure
-            .why(format!("in a container below, {pid} is the number of what is process {outer} here"))
+            .why(format!(
+                "in a container below, {pid} is the number of what is process {outer} here"
+            ))
             .fix(typed::again_with(pid, outer)),
         None => failure,
     }

@@ -16,7 +16,12 @@ const WAITS: usize = 3;
 /// At most five lines: what was written, what it cost, how far it can be
 /// trusted, what else is to be known, and where the time went that is not
 /// shown.
-pub(super) fn lines(file: &str, profile: &Profile, costs: &Costs, options: &Options) -> Vec<String> {
+pub(super) fn lines(
+    file: &str,
+    profile: &Profile,
+    costs: &Costs,
+    options: &Options,
+) -> Vec<String> {
     let samples = output::samples(profile, options.mode);
     let mut lines = vec![
         format!(

@@ -40,7 +40,8 @@ fn check(pid: Pid) -> Result<(), Failure> {
         return Err(refusal::no_such_process(pid));
     }
     if let Some(process) = process_of_thread(pid) {
-        let what = format!("{pid} is no process, but a thread of process {process} ({})", name(process));
+        let what =
+            format!("{pid} is no process, but a thread of process {process} ({})", name(process));
         return Err(Failure::usage(what).fix(typed::again_with(pid, process)));
     }
     match facts.reason() {
