@@ -2,6 +2,7 @@
 //! kernel and what does not. Right of it a live target and a recorded one
 //! look alike.
 
+pub mod maps;
 mod registers;
 
 use std::{ops::Range, path::PathBuf};
