@@ -20,4 +20,5 @@ pub mod profile;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+mod sys;
 pub mod task;
