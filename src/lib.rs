@@ -20,5 +20,6 @@ pub mod profile;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+pub mod symbolize;
 mod sys;
 pub mod task;

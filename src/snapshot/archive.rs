@@ -83,8 +83,8 @@ pub enum Error {
 pub struct Written {
     /// How many executable files were copied.
     pub files: usize,
-    /// Executable files that were not: they could not be opened, are no ELF
-    /// files, or are larger than [`MAX_FILE`].
+    /// Executable files that were not: they could not be opened, were replaced,
+    /// are no ELF files, or are larger than [`MAX_FILE`].
     pub left_out: Vec<PathBuf>,
 }
 
@@ -135,10 +135,12 @@ pub fn write(process: &Process, directory: &Path) -> Result<Written, Error> {
 fn copy(process: &Process, mapping: &Mapping, path: &Path, root: &Path) -> Result<bool, Error> {
     let Some(relative) = confined(path) else { return Ok(false) };
     let range = &mapping.range;
-    let direct = process.root.map_files.as_ref();
-    let direct = direct.map(|all| all.join(format!("{:x}-{:x}", range.start.0, range.end.0)));
-    let sources = direct.into_iter().chain([process.root.directory.join(&relative)]);
-    let Some(mut source) = sources.filter_map(|source| open_elf(&source)).next() else {
+    let link = process.root.map_files.as_ref();
+    let link = link.map(|all| all.join(format!("{:x}-{:x}", range.start.0, range.end.0)));
+    let Some(mut source) = link.and_then(|link| open_elf(&link, None)).or_else(|| {
+        // Another file may have taken its place.
+        open_elf(&process.root.directory.join(&relative), Some(mapping.inode))
+    }) else {
         return Ok(false);
     };
     let target = root.join(&relative);
@@ -150,10 +152,13 @@ fn copy(process: &Process, mapping: &Mapping, path: &Path, root: &Path) -> Resul
     Ok(true)
 }
 
-fn open_elf(path: &Path) -> Option<File> {
+/// Open the ELF file at `path`, if it has that inode. The device is not asked
+/// for: overlayfs and btrfs give `maps` other devices than `stat`.
+fn open_elf(path: &Path, inode: Option<u64>) -> Option<File> {
     // Opening something else than a file may block, or do worse.
     let metadata = fs::metadata(path).ok()?;
     (metadata.is_file() && metadata.len() <= MAX_FILE).then_some(())?;
+    inode.is_none_or(|inode| inode == metadata.ino()).then_some(())?;
     let mut file = File::open(path).ok()?;
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok()?;
@@ -163,8 +168,8 @@ fn open_elf(path: &Path) -> Option<File> {
 
 /// Read the snapshot in `directory`.
 ///
-/// Its mappings of copied files carry the copies' device and inode, so that
-/// who opens them finds the files that were mapped.
+/// The files that were mapped are below its root; their devices and inodes
+/// are those of the mappings, not of the copies.
 ///
 /// # Errors
 /// When it is no archive, was damaged, or would lead out of `directory`.
@@ -179,14 +184,11 @@ pub fn read(directory: &Path) -> Result<Process, Error> {
         left = left.saturating_sub(bytes.len() as u64);
         Ok(bytes)
     };
-    let mut process = text::decode(&value, root, &mut load)?;
-    let root = &process.root.directory;
-    for mapping in &mut process.mappings {
+    let process = text::decode(&value, root, &mut load)?;
+    for mapping in &process.mappings {
         if let Backing::File(path) | Backing::Deleted(path) = &mapping.backing {
             let relative = confined(path).ok_or_else(|| Error::Escapes(path.clone()))?;
-            if let Some(metadata) = find(root, &relative)? {
-                (mapping.device, mapping.inode) = (metadata.dev(), metadata.ino());
-            }
+            find(&process.root.directory, &relative)?;
         }
     }
     Ok(process)

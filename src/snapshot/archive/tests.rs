@@ -25,6 +25,7 @@ fn example(root: &Path) -> Process {
           7000-8000 rw-p 0 00:00 0 [stack]\n\
           fffffffffffff000-ffffffffffffffff --xp 0 00:00 0 [vsyscall]\n",
     );
+    mappings[0].inode = fs::metadata(root.join("usr/lib/a b.so")).unwrap().ino();
     mappings[4].backing = Backing::Deleted(OsStr::from_bytes(b"/g\xffne\n").into());
     let mut registers = Registers::unknown();
     registers.set(Register(7), 0x7ff0);
@@ -83,11 +84,16 @@ fn what_was_written_is_read() {
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
 
     process.root.directory = directory.join("root");
-    let metadata = fs::metadata(&copy).unwrap();
-    for mapping in &mut process.mappings[..2] {
-        (mapping.device, mapping.inode) = (metadata.dev(), metadata.ino());
-    }
     assert_eq!(read(&directory).unwrap(), process);
+}
+
+#[test]
+fn a_file_that_was_replaced_is_left_out() {
+    let scratch = TempDir::new().unwrap();
+    let mut process = example(&scratch.path().join("target"));
+    process.mappings[0].inode += 1;
+    let written = write(&process, &scratch.path().join("archive")).unwrap();
+    assert_eq!((written.files, written.left_out.len()), (0, 3));
 }
 
 #[test]
