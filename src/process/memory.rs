@@ -8,7 +8,7 @@ use std::{
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
 use crate::{
-    memory::{Address, Fault, Memory, Piece},
+    memory::{Address, Fault, Memory},
     task::Pid,
 };
 
@@ -48,11 +48,10 @@ impl LiveMemory {
     ///
     /// # Errors
     /// When there is not one byte, or the process is gone.
-    pub fn gather(&self, pieces: &mut [Piece]) -> io::Result<usize> {
-        let remote: Vec<_> =
-            pieces.iter().map(|piece| remote(piece.start, piece.bytes.len())).collect();
+    pub fn gather(&self, pieces: &mut [(Address, &mut [u8])]) -> io::Result<usize> {
+        let remote: Vec<_> = pieces.iter().map(|(at, bytes)| remote(*at, bytes.len())).collect();
         let mut local: Vec<_> =
-            pieces.iter_mut().map(|piece| IoSliceMut::new(&mut piece.bytes)).collect();
+            pieces.iter_mut().map(|(_, bytes)| IoSliceMut::new(bytes)).collect();
         self.reads.set(self.reads.get() + 1);
         Ok(process_vm_readv(self.pid, &mut local, &remote)?)
     }

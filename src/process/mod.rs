@@ -161,6 +161,12 @@ impl Process {
         status.ok().and_then(|status| status.seccomp).is_none_or(|mode| mode != 0)
     }
 
+    /// Whether another program traces it: then it cannot be stopped by us.
+    pub fn is_traced(&self) -> bool {
+        let path = format!("/proc/{}/status", self.pid);
+        procfs::process::Status::from_file(path).is_ok_and(|status| status.tracerpid != 0)
+    }
+
     /// The receive and send timeouts of the socket behind a descriptor of the
     /// process; zero for none.
     ///
