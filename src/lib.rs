@@ -21,3 +21,4 @@ pub mod sampler;
 pub mod snapshot;
 pub mod stack;
 pub mod task;
+pub mod unwind;
