@@ -20,5 +20,6 @@ pub mod profile;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+mod sys;
 pub mod task;
 pub mod unwind;
