@@ -2,11 +2,7 @@
 //! doing? Answered by two files of `/proc` that are kept open, without
 //! touching the thread.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::{
     snapshot::{Architecture, Register, Registers},

@@ -11,7 +11,7 @@ use crate::{
     capture::Schedule,
     module::Modules,
     process::Process,
-    profile::{self, Costs, Key, Profile, ProcessId, ThreadId, Weight},
+    profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
     stack::{End, Stack},
     task::{State, Tid},
     unwind::Tables,
@@ -32,6 +32,10 @@ pub(super) struct Shared {
     pub(super) runnable: u64,
     pub(super) blocked: u64,
 }
+
+/// What is said once where `/proc/PID/task/TID/syscall` cannot be read.
+pub(super) const NO_SYSCALL: &str =
+    "the kernel does not say which system call a thread is in: blocked threads were stopped";
 
 /// How a sample was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +62,7 @@ impl Shared {
     }
 
     pub(super) fn add_process(&mut self, process: &Process) -> ProcessId {
-        let origin =
-            Origin { root: process.root(), namespace_pid: process.namespace_pid() };
+        let origin = Origin { root: process.root(), namespace_pid: process.namespace_pid() };
         self.origins.push(origin);
         self.profile.add_process(profile::Process {
             pid: process.pid(),

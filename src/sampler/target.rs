@@ -8,14 +8,14 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    engine::{Engine, Examined, state_by_stop},
-    shared::{How, Shared},
-    watched::{Asked, Found, Settled, Watched},
+    engine::{Engine, Examined},
+    shared::{How, NO_SYSCALL, Shared},
+    watched::{Asked, Settled, Watched},
 };
 use crate::{
     capture::{Arrival, Catch, Gate, Stops},
     process::Process,
-    profile::{self, ProcessId},
+    profile::ProcessId,
     stack::{End, Stack},
     task::{State, Tid},
 };
@@ -199,7 +199,7 @@ fn look(
     watched.settled = None;
     watched.seen = schedule;
     shared.calls += 1;
-    let process = ProcessId(shared.process_of(watched.id));
+    let process = shared.process_of(watched.id);
     let (state, otherwise) = match engine.examine(watched, &mut shared.modules) {
         Examined::Ended => return Err(Gone),
         Examined::Still(sample) => {
@@ -213,25 +213,19 @@ fn look(
             let found = shared.found(process, sample.state, &sample.stack);
             (Some(sample.state), Some((found, look)))
         }
-        Examined::Runnable => (Some(State::Running), None),
+        Examined::Runnable => (None, None),
         Examined::Unknown => {
             shared.note(NO_SYSCALL);
             (None, None)
         }
     };
-    let ask = engine.ask(watched.tid, watched);
-    let until = now;
-    watched.asked = Some(Asked { ticks: 1, until, otherwise, state });
-    if stops.ask(ask).is_err() {
+    watched.asked = Some(Asked { ticks: 1, until: now, otherwise, state });
+    if stops.ask(watched.ask(now)).is_err() {
         // It is ending, or has been refused.
         give_up(watched, process, shared);
     }
     Ok(())
 }
-
-/// What is said once where `/proc/PID/task/TID/syscall` cannot be read.
-const NO_SYSCALL: &str =
-    "the kernel does not say which system call a thread is in: blocked threads were stopped";
 
 /// Count a thread that was asked to stop with what is known without the stop.
 fn give_up(watched: &mut Watched, process: ProcessId, shared: &mut Shared) {
@@ -256,23 +250,16 @@ fn finish(
     stops: &mut Stops,
     shared: &mut Shared,
 ) {
-    let Catch { queued, held, partial, interrupted, .. } = caught;
-    shared.held(held, partial);
-    let sample = match engine.finish(watched, caught, &mut shared.modules) {
-        Ok(sample) => sample,
-        Err(ask) => {
-            if stops.ask(ask).is_err() {
-                give_up(watched, process, shared);
-            }
-            return;
+    shared.held(caught.held, caught.partial);
+    let Some(asked) = &mut watched.asked else { return };
+    let (state, at) = (asked.judge(&caught), asked.until);
+    let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
+        if stops.ask(watched.ask(at)).is_err() {
+            give_up(watched, process, shared);
         }
+        return;
     };
     let Some(asked) = watched.asked.take() else { return };
-    let state = match asked.state {
-        Some(State::Running) if queued == Some(true) => State::Queued,
-        Some(state) => state,
-        None => state_by_stop(interrupted),
-    };
     let found = shared.found(process, state, &sample.stack);
     if let Some((_, look)) = asked.otherwise {
         watched.settled = Some(Settled { found, stopped_from: Some(look) });
@@ -287,4 +274,3 @@ fn name(engine: &Engine, watched: &Watched, shared: &mut Shared) {
         shared.name_thread(watched.id, &engine.process, watched.tid);
     }
 }
-

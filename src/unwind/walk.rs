@@ -161,8 +161,8 @@ impl Unwinder {
             let (frame, next) = match self.step(&mut standing, modules) {
                 Ok(step) => step,
                 Err(place) => {
-                    walk.unmapped = matches!(place, Place::Unmapped)
-                        .then(|| standing.code.lookup());
+                    walk.unmapped =
+                        matches!(place, Place::Unmapped).then(|| standing.code.lookup());
                     break End::Implausible;
                 }
             };
@@ -363,6 +363,5 @@ fn is_trampoline(module: &Module, code: CodeAddress, local: u64, machine: &Machi
         Architecture::Aarch64 => 4,
     };
     let is_at = |at| module.loaded(at, bytes.len()) == Some(bytes);
-    is_at(local)
-        || matches!(code, CodeAddress::Instruction(_)) && is_at(local.wrapping_sub(second))
+    is_at(local) || matches!(code, CodeAddress::Instruction(_)) && is_at(local.wrapping_sub(second))
 }
