@@ -1,3 +1,6 @@
+mod files;
+mod hostile;
+mod linked;
 mod live;
 
 use std::sync::Arc;

@@ -1,0 +1,263 @@
+//! Programs linked in every way that moves code away from where it lies in
+//! the file, and files that are no longer where they were.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+
+use super::{find, live::Live, symbols_at};
+use crate::{
+    memory::Address,
+    module::{AddressSpace, Module, Modules},
+    snapshot::Root,
+};
+
+/// Says where its function `spot` is, and waits for its end. The pages of
+/// `spot` get another protection, so that the mapping of the code is split.
+const SOURCE: &str = r#"
+    #include <stdio.h>
+    #include <sys/mman.h>
+    __attribute__((aligned(65536), noinline)) int spot(int x) { return x + 1; }
+    __attribute__((aligned(65536), noinline)) int after(int x) { return x * spot(x); }
+    int main(void) {
+        mprotect((void *)spot, 65536, PROT_READ | PROT_WRITE | PROT_EXEC);
+        printf("%p %p\n", (void *)spot, (void *)after);
+        fflush(stdout);
+        return after(getchar());
+    }
+"#;
+
+/// A program that runs, until this is dropped.
+struct Running {
+    child: Child,
+    program: PathBuf,
+    spot: u64,
+    after: u64,
+    directory: TempDir,
+}
+
+impl Running {
+    fn new(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (source, program) = (directory.path().join("spot.c"), directory.path().join("spot"));
+        fs::write(&source, SOURCE).unwrap();
+        let mut compile = Command::new("cc");
+        compile.args(["-O1", "-Wl,--build-id"]).args(flags).arg("-o").arg(&program).arg(&source);
+        assert!(compile.status().unwrap().success(), "{compile:?}");
+        let mut child =
+            Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut words =
+            line.split_whitespace().map(|word| u64::from_str_radix(&word[2..], 16).unwrap());
+        let (spot, after) = (words.next().unwrap(), words.next().unwrap());
+        Self { child, program, spot, after, directory }
+    }
+
+    fn live(&self) -> Live {
+        Live::new(&self.child.id().to_string())
+    }
+
+    /// The module of `spot`, and the image's addresses of `spot` and `after`.
+    fn look(&self, modules: &mut Modules, root: Root) -> (Arc<Module>, u64, u64) {
+        let live = self.live();
+        let mut space = AddressSpace::new(live.mappings(), root);
+        let mapping = |at| space.mapping(Address(at)).unwrap().range.start;
+        assert_ne!(mapping(self.spot), mapping(self.after), "the mapping is not split");
+        let (module, spot) = find(&mut space, modules, &live, self.spot);
+        let (same, after) = find(&mut space, modules, &live, self.after);
+        assert!(Arc::ptr_eq(&module, &same));
+        assert_eq!(module.name(), "spot");
+        (module, spot, after)
+    }
+
+    fn nowhere(&self) -> PathBuf {
+        self.directory.path().join("nowhere")
+    }
+
+    /// Where the file can be opened by its path alone.
+    fn by_path(&self) -> Root {
+        Root { map_files: Some(self.nowhere()), ..self.live().root() }
+    }
+
+    /// Where the file cannot be opened at all.
+    fn by_memory(&self) -> Root {
+        Root { directory: self.nowhere(), map_files: Some(self.nowhere()) }
+    }
+
+    /// Whether this process may open the files of another one's mappings
+    /// (man 5 proc: that takes CAP_CHECKPOINT_RESTORE).
+    fn may_map_files(&self) -> bool {
+        let live = self.live();
+        let start = live.mappings().into_iter().find(|m| m.inode != 0).unwrap().range;
+        let link = live.root().map_files.unwrap();
+        let name = format!("{:x}-{:x}", start.start.0, start.end.0);
+        fs::metadata(link.join(name)).is_ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn check_symbols(module: &Module, spot: u64, after: u64) {
+    assert_eq!(
+        (symbols_at(module, spot), symbols_at(module, after)),
+        (vec!["spot".to_owned()], vec!["after".to_owned()])
+    );
+}
+
+/// What was copied is what the file of the same image has.
+fn check_copy(copy: &Module, file: &Module) {
+    assert!(copy.file().is_none() && file.file().is_some());
+    assert_eq!(copy.build_id().unwrap(), file.build_id().unwrap());
+    assert_eq!(copy.entry(), file.entry());
+    for name in [".eh_frame", ".eh_frame_hdr", ".dynsym", ".dynstr"] {
+        let Some(there) = file.section(name) else { continue };
+        if name == ".eh_frame" && file.eh_frame_hdr().is_none() {
+            // Nothing that is loaded says where it is.
+            assert!(copy.eh_frame().is_none());
+            continue;
+        }
+        let here = copy.section(name).unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(here.address, there.address, "{name}");
+        let (len, rest) = (here.bytes.len(), if name == ".eh_frame" { 4 } else { 0 });
+        assert!(here.bytes == &there.bytes[..len] && len + rest >= there.bytes.len(), "{name}");
+    }
+}
+
+fn check(flags: &[&str]) {
+    let running = Running::new(flags);
+    let mut modules = Modules::default();
+    let (file, spot, after) = running.look(&mut modules, running.by_path());
+    check_symbols(&file, spot, after);
+    let bytes = fs::read(&running.program).unwrap();
+    assert_eq!(file.file().unwrap(), bytes);
+    let (copy, ..) = {
+        let found = running.look(&mut modules, running.by_memory());
+        assert_eq!((found.1, found.2), (spot, after));
+        found
+    };
+    check_copy(&copy, &file);
+    assert_eq!(copy.loaded(after, 8).unwrap(), file.loaded(after, 8).unwrap());
+    let by_map_files = Root { directory: running.nowhere(), ..running.live().root() };
+    let (found, ..) = running.look(&mut modules, by_map_files);
+    let expected = if running.may_map_files() { &file } else { &copy };
+    assert!(Arc::ptr_eq(&found, expected));
+}
+
+#[test]
+fn a_program_that_may_lie_anywhere() {
+    check(&["-pie"]);
+}
+
+#[test]
+fn a_program_at_a_fixed_address() {
+    check(&["-no-pie"]);
+}
+
+#[test]
+fn a_static_program_that_may_lie_anywhere() {
+    check(&["-static-pie"]);
+}
+
+#[test]
+fn a_static_program_at_a_fixed_address() {
+    check(&["-static"]);
+}
+
+#[test]
+fn a_program_that_was_not_linked_to_begin_at_0() {
+    check(&["-pie", "-Wl,-Ttext-segment=0x7000000"]);
+}
+
+#[test]
+fn a_program_whose_headers_and_code_share_pages() {
+    check(&["-pie", "-Wl,-z,noseparate-code"]);
+}
+
+#[test]
+fn a_deleted_program_is_still_had() {
+    let running = Running::new(&["-pie"]);
+    let mut modules = Modules::default();
+    let (file, spot, after) = running.look(&mut modules, running.by_path());
+    fs::remove_file(&running.program).unwrap();
+    if running.may_map_files() {
+        let (found, ..) = running.look(&mut modules, running.live().root());
+        assert!(Arc::ptr_eq(&found, &file));
+    }
+    let mut modules = Modules::default();
+    let (copy, ..) = {
+        let found = running.look(&mut modules, running.by_path());
+        assert_eq!((found.1, found.2), (spot, after));
+        found
+    };
+    check_copy(&copy, &file);
+    assert_eq!(copy.path(), file.path());
+}
+
+#[test]
+fn another_program_in_its_place_is_not_taken_for_it() {
+    let running = Running::new(&["-pie"]);
+    let (file, ..) = running.look(&mut Modules::default(), running.by_path());
+    let other = Running::new(&["-pie", "-DOTHER", "-O2"]);
+    fs::rename(&other.program, &running.program).unwrap();
+    let (copy, ..) = running.look(&mut Modules::default(), running.by_path());
+    check_copy(&copy, &file);
+}
+
+#[test]
+fn the_same_program_installed_again_is() {
+    let running = Running::new(&["-pie"]);
+    let (file, spot, after) = running.look(&mut Modules::default(), running.by_path());
+    let again = running.directory.path().join("again");
+    fs::copy(&running.program, &again).unwrap();
+    fs::rename(&again, &running.program).unwrap();
+    let (found, ..) = running.look(&mut Modules::default(), running.by_path());
+    check_symbols(&found, spot, after);
+    assert_eq!(found.file(), file.file());
+    // What is mapped now has no name any more.
+    assert_ne!(inode(&running.program), inode_of(&running));
+}
+
+fn inode(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).unwrap().ino()
+}
+
+fn inode_of(running: &Running) -> u64 {
+    let live = running.live();
+    let space = AddressSpace::new(live.mappings(), live.root());
+    space.mapping(Address(running.spot)).unwrap().inode
+}
+
+#[test]
+fn two_processes_share_the_image_of_one_file() {
+    let running = Running::new(&["-pie"]);
+    let mut again = Command::new(&running.program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(again.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let at = u64::from_str_radix(&line.split_whitespace().next().unwrap()[2..], 16).unwrap();
+    let live = Live::new(&again.id().to_string());
+    let mut modules = Modules::default();
+    let (module, spot, _) = running.look(&mut modules, running.live().root());
+    let mut space = AddressSpace::new(live.mappings(), live.root());
+    let (same, svma) = find(&mut space, &mut modules, &live, at);
+    again.kill().unwrap();
+    again.wait().unwrap();
+    assert!(Arc::ptr_eq(&module, &same));
+    assert_eq!(svma, spot);
+}
