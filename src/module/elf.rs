@@ -14,6 +14,14 @@ pub(super) const FILE_HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 const SECTION_HEADER: usize = 64;
 
+/// The most program headers and sections that are looked at: more than any
+/// program has.
+pub(super) const MAX_SEGMENTS: usize = 1024;
+const MAX_SECTIONS: u64 = 1 << 17;
+
+/// The most bytes of notes that are searched for a build id.
+pub(super) const MAX_NOTES: u64 = 64 << 10;
+
 /// What the file header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
@@ -113,7 +121,7 @@ impl FileHeader {
         let first = SectionHeader::parse(part(file, offset, entry)?)?;
         let count = if count == 0 { first.size } else { count.into() };
         let names = if self.names == elf::SHN_XINDEX.0 { first.link } else { self.names.into() };
-        let table = part(file, offset, count.checked_mul(entry)?)?;
+        let table = part(file, offset, count.min(MAX_SECTIONS) * entry)?;
         let headers: Vec<_> =
             table.chunks_exact(SECTION_HEADER).filter_map(SectionHeader::parse).collect();
         let names = headers.get(usize::try_from(names).ok()?)?;
@@ -127,7 +135,8 @@ impl FileHeader {
 impl Segment {
     /// From a table of program headers.
     pub(super) fn parse_all(table: &[u8]) -> Vec<Self> {
-        table.chunks_exact(PROGRAM_HEADER).filter_map(Self::parse).collect()
+        let table = table.chunks_exact(PROGRAM_HEADER).take(MAX_SEGMENTS);
+        table.filter_map(Self::parse).collect()
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {

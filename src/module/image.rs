@@ -38,6 +38,10 @@ pub struct Module {
     image: Image,
 }
 
+/// The most bytes that are searched for the end of `.eh_frame`: a hundred
+/// times what a large program has.
+const MAX_EH_FRAME: usize = 256 << 20;
+
 /// Part of an image, copied from where a process had it.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
@@ -158,7 +162,8 @@ impl Image {
     pub(super) fn build_id(&self) -> Option<&[u8]> {
         let mut notes = self.segments.iter().filter(|segment| segment.kind == elf::PT_NOTE.0);
         let of_segment = notes.find_map(|segment| {
-            let notes = self.loaded(segment.address, usize::try_from(segment.file_size).ok()?)?;
+            let len = usize::try_from(segment.file_size.min(headers::MAX_NOTES)).ok()?;
+            let notes = self.loaded(segment.address, len)?;
             headers::build_id(notes, segment.align)
         });
         let of_section = || headers::build_id(self.by_header(".note.gnu.build-id")?.bytes, 4);
@@ -229,7 +234,7 @@ impl Image {
             let bases = BaseAddresses::default().set_eh_frame_hdr(header.address);
             let parsed = EhFrameHdr::new(header.bytes, LittleEndian).parse(&bases, 8).ok()?;
             let address = parsed.eh_frame_ptr().direct().ok()?;
-            Some((address, entries_len(self.loaded(address, usize::MAX)?)))
+            Some((address, entries_len(self.loaded(address, MAX_EH_FRAME)?)))
         };
         self.at((*self.eh_frame.get_or_init(find))?)
     }

@@ -9,23 +9,32 @@ use std::{
     sync::Arc,
 };
 
+use object::{Object, ObjectSection};
 use tempfile::TempDir;
 
 use super::{find, live::Live, symbols_at};
 use crate::{
-    memory::Address,
-    module::{AddressSpace, Module, Modules},
-    snapshot::Root,
+    memory::{Address, Piece},
+    module::{AddressSpace, Module, Modules, Place},
+    snapshot::{Backing, Root},
 };
 
 /// Says where its function `spot` is, and waits for its end. The pages of
-/// `spot` get another protection, so that the mapping of the code is split.
+/// `spot` get another protection, so that the mapping of the code is split;
+/// with `MOVE` they are replaced by a copy of them, which is in no file.
 const SOURCE: &str = r#"
+    #define _GNU_SOURCE
     #include <stdio.h>
+    #include <string.h>
     #include <sys/mman.h>
     __attribute__((aligned(65536), noinline)) int spot(int x) { return x + 1; }
     __attribute__((aligned(65536), noinline)) int after(int x) { return x * spot(x); }
     int main(void) {
+    #ifdef MOVE
+        void *copy = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memcpy(copy, (void *)spot, 65536);
+        mremap(copy, 65536, 65536, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)spot);
+    #endif
         mprotect((void *)spot, 65536, PROT_READ | PROT_WRITE | PROT_EXEC);
         printf("%p %p\n", (void *)spot, (void *)after);
         fflush(stdout);
@@ -260,4 +269,55 @@ fn two_processes_share_the_image_of_one_file() {
     again.wait().unwrap();
     assert!(Arc::ptr_eq(&module, &same));
     assert_eq!(svma, spot);
+}
+
+#[test]
+fn code_that_a_program_moved_to_other_memory_is_still_its_own() {
+    let running = Running::new(&["-pie", "-DMOVE"]);
+    let live = running.live();
+    let space = AddressSpace::new(live.mappings(), live.root());
+    let backing = |at| &space.mapping(Address(at)).unwrap().backing;
+    assert_eq!(backing(running.spot), &Backing::Anonymous);
+    assert_ne!(backing(running.after), &Backing::Anonymous);
+    let (module, spot, after) = running.look(&mut Modules::default(), running.by_path());
+    check_symbols(&module, spot, after);
+}
+
+#[test]
+fn debug_information_is_inflated() {
+    let running = Running::new(&["-pie", "-g", "-gz=zlib"]);
+    let (module, ..) = running.look(&mut Modules::default(), running.by_path());
+    let file = object::File::parse(module.file().unwrap()).unwrap();
+    let section = file.section_by_name(".debug_info").unwrap();
+    let inflated = module.section(".debug_info").unwrap().bytes;
+    assert_ne!(inflated, section.data().unwrap());
+    assert_eq!(inflated, &section.uncompressed_data().unwrap()[..]);
+}
+
+#[test]
+fn an_update_keeps_what_did_not_change() {
+    let running = Running::new(&["-pie"]);
+    let live = running.live();
+    let mut modules = Modules::default();
+    let mut space = AddressSpace::new(live.mappings(), running.by_path());
+    let (module, svma) = find(&mut space, &mut modules, &live, running.spot);
+    // Now it cannot be opened again, by path nor from memory.
+    fs::remove_file(&running.program).unwrap();
+    let nothing = Piece::default();
+    let mut mappings = live.mappings();
+    assert_ne!(mappings, space.mappings());
+    mappings.remove(0);
+    space.update(mappings.clone());
+    let (same, again) = find(&mut space, &mut modules, &nothing, running.spot);
+    assert!(Arc::ptr_eq(&module, &same) && svma == again);
+    // What is mapped elsewhere is another mapping.
+    for mapping in &mut mappings {
+        mapping.offset += 0x1000;
+    }
+    space.update(mappings);
+    let place = space.find(Address(running.spot), &mut modules, &nothing);
+    assert!(matches!(place, Place::Anonymous), "{place:?}");
+    space.update(Vec::new());
+    let place = space.find(Address(running.spot), &mut modules, &nothing);
+    assert!(matches!(place, Place::Unmapped), "{place:?}");
 }
