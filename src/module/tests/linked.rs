@@ -160,8 +160,9 @@ fn check(flags: &[&str]) {
     assert_eq!(copy.loaded(after, 8).unwrap(), file.loaded(after, 8).unwrap());
     let by_map_files = Root { directory: running.nowhere(), ..running.live().root() };
     let (found, ..) = running.look(&mut modules, by_map_files);
-    let expected = if running.may_map_files() { &file } else { &copy };
-    assert!(Arc::ptr_eq(&found, expected));
+    // Not always one module with `file`: overlayfs calls one file by two names.
+    assert_eq!(found.build_id(), file.build_id());
+    assert_eq!(found.file(), running.may_map_files().then_some(&bytes[..]));
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn a_deleted_program_is_still_had() {
     fs::remove_file(&running.program).unwrap();
     if running.may_map_files() {
         let (found, ..) = running.look(&mut modules, running.live().root());
-        assert!(Arc::ptr_eq(&found, &file));
+        assert_eq!(found.file(), file.file());
     }
     let mut modules = Modules::default();
     let (copy, ..) = {
