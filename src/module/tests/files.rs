@@ -10,7 +10,7 @@ use crate::{
     snapshot::Backing,
 };
 
-fn libraries() -> BTreeSet<PathBuf> {
+pub(super) fn libraries() -> BTreeSet<PathBuf> {
     let mappings = Live::new("self").mappings();
     let libc = mappings.iter().find_map(|mapping| match &mapping.backing {
         Backing::File(path) if path.ends_with("libc.so.6") => path.parent(),
