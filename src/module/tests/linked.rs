@@ -322,3 +322,48 @@ fn an_update_keeps_what_did_not_change() {
     let place = space.find(Address(running.spot), &mut modules, &nothing);
     assert!(matches!(place, Place::Unmapped), "{place:?}");
 }
+
+/// A root where the program's path leads to a copy of `file`: how it is when
+/// the path is one of another mount namespace.
+fn elsewhere(running: &Running, file: &Path) -> (TempDir, Root) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(running.program.strip_prefix("/").unwrap());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(file, path).unwrap();
+    let root = Root { directory: directory.path().to_owned(), ..running.by_memory() };
+    (directory, root)
+}
+
+#[test]
+fn a_path_that_means_another_file_here_is_not_trusted() {
+    let running = Running::new(&["-pie"]);
+    let (file, spot, after) = running.look(&mut Modules::default(), running.by_path());
+    let other = Running::new(&["-pie", "-O2", "-g"]);
+    let (_directory, root) = elsewhere(&running, &other.program);
+    let (copy, ..) = running.look(&mut Modules::default(), root);
+    check_copy(&copy, &file);
+    let (_directory, root) = elsewhere(&running, &running.program);
+    let (same, ..) = running.look(&mut Modules::default(), root);
+    assert_eq!(same.file(), file.file());
+    check_symbols(&same, spot, after);
+}
+
+#[test]
+fn a_recording_is_trusted() {
+    let running = Running::new(&["-pie"]);
+    let (file, spot, _) = running.look(&mut Modules::default(), running.by_path());
+    let (_directory, root) = elsewhere(&running, &running.program);
+    let root = Root { map_files: None, ..root };
+    let mut mappings = running.live().mappings();
+    for deleted in [false, true] {
+        for mapping in &mut mappings {
+            if let (Backing::File(path), true) = (&mapping.backing, deleted) {
+                mapping.backing = Backing::Deleted(path.clone());
+            }
+        }
+        let mut space = AddressSpace::new(mappings.clone(), root.clone());
+        let nothing = Piece::default();
+        let (module, svma) = find(&mut space, &mut Modules::default(), &nothing, running.spot);
+        assert_eq!((module.file(), svma), (file.file(), spot));
+    }
+}
