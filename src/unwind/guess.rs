@@ -3,12 +3,11 @@
 use crate::{
     memory::{Address, Memory},
     module::{Modules, Place},
-    snapshot::{Register, Registers},
+    snapshot::Register,
     stack::{CodeAddress, End},
 };
 
 use super::{
-    aarch64,
     rule,
     walk::{Next, Standing, Unwinder},
 };
@@ -32,9 +31,9 @@ impl Unwinder {
                 None => self.guess_by_top(standing, modules, pc),
             };
             if let Some(return_address) = found {
-                standing.registers.keep_only(
-                    self.machine.preserved | 1 << self.machine.architecture.sp().0,
-                );
+                standing
+                    .registers
+                    .keep_only(self.machine.preserved | 1 << self.machine.architecture.sp().0);
                 return Ok(Next::Caller(return_address));
             }
         }
@@ -99,15 +98,6 @@ impl Unwinder {
         (pc.0.wrapping_sub(target) < LARGEST).then_some(signed)
     }
 
-    /// `address` without its signature.
-    fn strip(&self, address: u64) -> u64 {
-        if self.machine.signs_return_addresses {
-            aarch64::strip(address, self.highest_mapped())
-        } else {
-            address
-        }
-    }
-
     /// Whether the instruction before `address` is a call, and one that can
     /// have led to `callee`: a direct call goes to where a function begins, at
     /// or before `callee`, or to a stub that leads to another image.
@@ -122,7 +112,7 @@ impl Unwinder {
         let target = (self.machine.call_target)(&code);
         let leads_past = target.zip(callee).is_some_and(|(distance, callee)| {
             let target = Address(address.wrapping_add_signed(distance));
-            target > callee && self.same_mapping(target, callee)
+            target > callee && self.in_one_mapping(target, callee)
         });
         (self.machine.ends_in_call)(&code) && !leads_past
     }
@@ -136,7 +126,7 @@ impl Unwinder {
         memory: &dyn Memory,
     ) -> bool {
         let before = Address(address.wrapping_sub(1));
-        match self.space_mut().find(before, modules, memory) {
+        match self.space.find(before, modules, memory) {
             Place::Anonymous => true,
             Place::Module { .. } => self.is_behind_call(address, None, modules, memory),
             // The walk will say what is there.
@@ -155,7 +145,7 @@ impl Unwinder {
         let wanted = self.machine.longest_call;
         let start = address.checked_sub(wanted)?;
         let len = usize::try_from(wanted).ok()?;
-        match self.space_mut().find(Address(address.checked_sub(1)?), modules, memory) {
+        match self.space.find(Address(address.checked_sub(1)?), modules, memory) {
             Place::Module { module, bias } => {
                 module.loaded(start.wrapping_sub(bias), len).map(<[u8]>::to_vec)
             }

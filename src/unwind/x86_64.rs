@@ -50,10 +50,8 @@ fn ends_in_call(code: &[u8]) -> bool {
 }
 
 fn call_target(code: &[u8]) -> Option<i64> {
-    match code.last_chunk() {
-        Some([0xe8, distance @ ..]) => Some(i32::from_le_bytes(*distance).into()),
-        _ => None,
-    }
+    let [opcode, distance @ ..] = code.last_chunk::<5>()?;
+    (*opcode == 0xe8).then(|| i32::from_le_bytes(*distance).into())
 }
 
 /// Whether the last `len` bytes are `FF /2` with its addressing bytes
