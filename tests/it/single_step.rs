@@ -236,7 +236,7 @@ fn step_through(program: &Path, tables: Tables) {
             let place = modules.get(found[0].0.unwrap_or(ModuleId(0))).map(|module| module.name());
             panic!(
                 "{} step {steps}, at {innermost:x?} ({place:?}), {code:x?}: {what}\n\
-                 found {found:x?}\nexpected {expected:x?}\n{registers:x?}",
+                 {end:?} found {found:x?}\nexpected {expected:x?}\n{registers:x?}",
                 program.display()
             )
         });
