@@ -6,4 +6,7 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod rows;
+mod single_step;
+
 mod tidy;
