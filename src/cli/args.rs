@@ -16,6 +16,17 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Green.on_default())
     .placeholder(AnsiColor::Cyan.on_default());
 
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  spy dump -p 4711                       what every thread does now
+  spy record -p 4711 -o flame.svg        a flame graph, until Ctrl-C
+  spy record -p 4711 -d 30s --wall       where the time goes, waiting included
+  spy record -- ./server --port 80       of a program started for it"
+    };
+}
+
 /// Shows where a live process spends its time
 ///
 /// spy attaches to a running process, without restarting or changing it, and
@@ -29,7 +40,7 @@ const STYLES: Styles = Styles::styled()
     styles = STYLES,
     max_term_width = 100,
     disable_help_subcommand = true,
-    after_help = EXAMPLES,
+    after_help = examples!(),
     after_long_help = AFTER,
 )]
 pub(super) struct Arguments {
@@ -47,19 +58,9 @@ pub(super) struct Arguments {
     pub(super) color: Colour,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  spy dump -p 4711                       what every thread does now
-  spy record -p 4711 -o flame.svg        a flame graph, until Ctrl-C
-  spy record -p 4711 -d 30s --wall       where the time goes, waiting included
-  spy record -- ./server --port 80       of a program started for it";
-
-const AFTER: &str = "\
-Examples:
-  spy dump -p 4711                       what every thread does now
-  spy record -p 4711 -o flame.svg        a flame graph, until Ctrl-C
-  spy record -p 4711 -d 30s --wall       where the time goes, waiting included
-  spy record -- ./server --port 80       of a program started for it
+const AFTER: &str = concat!(
+    examples!(),
+    "
 
 Exit status:
   0    done
@@ -70,7 +71,8 @@ Exit status:
   itself failed, 126 where the command could not be run, 127 where it is not there.
 
 Environment:
-  NO_COLOR    no colours, where --color does not say otherwise";
+  NO_COLOR    no colours, where --color does not say otherwise"
+);
 
 /// A verb.
 #[derive(Debug, Subcommand)]
@@ -86,6 +88,9 @@ pub(super) enum Command {
     /// Look once at every thread of a process, and print its state, the system call
     /// that it is blocked in, and its stack.
     Dump(Dump),
+    /// Copy what unwinding needs to files
+    #[command(hide = true)]
+    Capture(Capture),
 }
 
 /// When to colour.
@@ -97,6 +102,9 @@ pub(super) enum Colour {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "spy record [OPTIONS] -p <PID>...\n       spy record [OPTIONS] -- <COMMAND>..."
+)]
 pub(super) struct Record {
     /// A process to watch, by its number; may be given several times
     #[arg(
@@ -223,4 +231,15 @@ pub(super) struct Dump {
     /// Show the whole paths of source files
     #[arg(long)]
     pub(super) full_filenames: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Capture {
+    /// The process to copy from, by its number
+    #[arg(short, long, value_name = "PID", value_parser = quantity::pid, allow_negative_numbers = true)]
+    pub(super) pid: Pid,
+
+    /// The directory to write, which must not be there yet
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod candidates;
+mod capture;
 mod child;
 mod console;
 mod destination;
@@ -46,6 +47,7 @@ pub fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Record(typed) => plan::record(typed).and_then(|job| record::run(&job, &console)),
         Command::Dump(typed) => dump::run(&plan::dump(typed), &console),
+        Command::Capture(typed) => capture::run(&plan::capture(typed), &console),
     };
     done.unwrap_or_else(|error| report(&error, &console)).into()
 }

@@ -70,6 +70,13 @@ pub(super) struct Dump {
     pub(super) paths: Paths,
 }
 
+/// Copy a snapshot to files.
+#[derive(Clone, Debug)]
+pub(super) struct Capture {
+    pub(super) pid: Pid,
+    pub(super) directory: PathBuf,
+}
+
 /// What a recording is to be.
 pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     let stats = typed.stats.as_deref().map(place);
@@ -109,6 +116,11 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
         language: if typed.json { Language::Json } else { Language::Text },
         paths: paths(typed.full_filenames),
     }
+}
+
+/// What a snapshot is to be.
+pub(super) fn capture(typed: args::Capture) -> Capture {
+    Capture { pid: typed.pid, directory: typed.output }
 }
 
 fn paths(full: bool) -> Paths {

@@ -9,5 +9,7 @@
 mod cli;
 mod golden;
 mod outputs;
+mod rows;
+mod single_step;
 mod symbols;
 mod tidy;
