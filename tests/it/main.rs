@@ -9,4 +9,5 @@
 mod rows;
 mod single_step;
 
+mod symbols;
 mod tidy;
