@@ -24,6 +24,7 @@ pub struct Schedule {
 
 /// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub enum Look {
     /// It runs, or waits for a processor.
     Runnable,

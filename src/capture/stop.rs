@@ -65,6 +65,7 @@ pub struct Ask {
 
 /// What became of a thread that was asked to stop.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub enum Arrival {
     /// It was stopped, copied, and let go.
     Caught(Catch),

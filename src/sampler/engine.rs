@@ -39,6 +39,7 @@ pub(super) struct Sample {
 
 /// What a look at a thread found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub(super) enum Examined {
     /// It has ended.
     Ended,

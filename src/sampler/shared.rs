@@ -8,7 +8,6 @@ use super::{
     watched::{Found, Watched},
 };
 use crate::{
-    capture::Schedule,
     module::Modules,
     process::Process,
     profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
@@ -118,7 +117,6 @@ impl Shared {
         watched: &mut Watched,
         found: Found,
         (until, ticks): (Instant, u64),
-        schedule: Option<Schedule>,
         how: How,
     ) {
         if self.costs.caught.total() == 0 {
@@ -127,14 +125,14 @@ impl Shared {
         let wall = until.saturating_duration_since(watched.since);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
-        let [cpu, queued] = match (watched.counted, schedule) {
+        let [cpu, queued] = match (watched.counted, watched.seen) {
             (Some(before), Some(now)) => [
                 Duration::from_nanos(now.run.saturating_sub(before.run)),
                 Duration::from_nanos(now.wait.saturating_sub(before.wait)),
             ],
             _ => [Duration::ZERO; 2],
         };
-        watched.counted = schedule;
+        watched.counted = watched.seen;
         let key = Key { thread: watched.id, state: found.state, stack: found.stack };
         self.profile.count(key, Weight { ticks, wall, cpu, queued });
         if found.state == State::Running {

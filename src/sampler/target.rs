@@ -137,7 +137,7 @@ impl Target {
         stops.forget(tid);
         self.listed = None;
         if let Some(mut watched) = self.threads.remove(&tid) {
-            give_up(&mut watched, self.id, shared);
+            give_up(&mut watched, shared);
         }
     }
 
@@ -154,7 +154,7 @@ impl Target {
         match arrival {
             Arrival::Ended(_) => self.end(tid, stops, shared),
             Arrival::Caught(caught) => {
-                finish(&mut self.engine, self.id, watched, caught, stops, shared);
+                finish(&mut self.engine, watched, caught, stops, shared);
             }
         }
         None
@@ -164,7 +164,7 @@ impl Target {
     /// counted with what is known without it.
     pub(super) fn close(&mut self, shared: &mut Shared) {
         for watched in self.threads.values_mut() {
-            give_up(watched, self.id, shared);
+            give_up(watched, shared);
             shared.name_thread(watched.id, &self.engine.process, watched.tid);
         }
         shared.calls += self.engine.memory.reads();
@@ -193,7 +193,7 @@ fn look(
     let schedule = watched.gate.schedule().map_err(|_| Gone)?;
     shared.calls += 1;
     if let Some(found) = watched.unchanged(schedule) {
-        shared.count(watched, found, (now, 1), schedule, How::Unchanged);
+        shared.count(watched, found, (now, 1), How::Unchanged);
         return Ok(());
     }
     watched.settled = None;
@@ -205,7 +205,7 @@ fn look(
         Examined::Still(sample) => {
             let found = shared.found(process, sample.state, &sample.stack);
             watched.settled = Some(Settled { found, stopped_from: None });
-            shared.count(watched, found, (now, 1), schedule, How::Still);
+            shared.count(watched, found, (now, 1), How::Still);
             name(engine, watched, shared);
             return Ok(());
         }
@@ -222,14 +222,15 @@ fn look(
     watched.asked = Some(Asked { ticks: 1, until: now, otherwise, state });
     if stops.ask(watched.ask(now)).is_err() {
         // It is ending, or has been refused.
-        give_up(watched, process, shared);
+        give_up(watched, shared);
     }
     Ok(())
 }
 
 /// Count a thread that was asked to stop with what is known without the stop.
-fn give_up(watched: &mut Watched, process: ProcessId, shared: &mut Shared) {
+fn give_up(watched: &mut Watched, shared: &mut Shared) {
     let Some(asked) = watched.asked.take() else { return };
+    let process = shared.process_of(watched.id);
     let found = asked.otherwise.map_or_else(
         || {
             let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
@@ -237,25 +238,24 @@ fn give_up(watched: &mut Watched, process: ProcessId, shared: &mut Shared) {
         },
         |(found, _)| found,
     );
-    let schedule = watched.seen;
-    shared.count(watched, found, (asked.until, asked.ticks), schedule, How::Missed);
+    shared.count(watched, found, (asked.until, asked.ticks), How::Missed);
 }
 
 /// A thread was caught: unwind it, and count it.
 fn finish(
     engine: &mut Engine,
-    process: ProcessId,
     watched: &mut Watched,
     caught: Catch,
     stops: &mut Stops,
     shared: &mut Shared,
 ) {
     shared.held(caught.held, caught.partial);
+    let process = shared.process_of(watched.id);
     let Some(asked) = &mut watched.asked else { return };
     let (state, at) = (asked.judge(&caught), asked.until);
     let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
         if stops.ask(watched.ask(at)).is_err() {
-            give_up(watched, process, shared);
+            give_up(watched, shared);
         }
         return;
     };
@@ -264,8 +264,7 @@ fn finish(
     if let Some((_, look)) = asked.otherwise {
         watched.settled = Some(Settled { found, stopped_from: Some(look) });
     }
-    let schedule = watched.seen;
-    shared.count(watched, found, (asked.until, asked.ticks), schedule, How::Stopped);
+    shared.count(watched, found, (asked.until, asked.ticks), How::Stopped);
     name(engine, watched, shared);
 }
 
