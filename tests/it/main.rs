@@ -10,3 +10,4 @@ mod rows;
 mod single_step;
 
 mod tidy;
+mod traced;
