@@ -17,6 +17,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -168,6 +169,21 @@ fn walks(c: &mut Criterion, name: &str, command: &mut Command) {
     let count = snapshots.len();
     eprintln!("{name}: {count} stacks, {ours} frames, framehop {theirs}; {ends:?}");
 
+    // The least of many rounds is what it costs on a machine with other work,
+    // too.
+    let least = least_of(ours as u64, || {
+        for (registers, stack) in &snapshots {
+            frames.clear();
+            black_box(unwinder.unwind(&mut modules, registers, stack, &mut frames));
+        }
+    });
+    let framehops = least_of(theirs, || {
+        for snapshot in &snapshots {
+            black_box(walk_by_framehop(&mut other, &mut cache, snapshot));
+        }
+    });
+    eprintln!("{name}: at least {least:.1} ns a frame, framehop {framehops:.1}");
+
     let mut group = c.benchmark_group(format!("walk/{name}"));
     group.throughput(Throughput::Elements(ours as u64));
     group.bench_function("spy", |bench| {
@@ -187,6 +203,17 @@ fn walks(c: &mut Criterion, name: &str, command: &mut Command) {
         });
     });
     group.finish();
+}
+
+/// The fewest nanoseconds that one of `count` takes.
+fn least_of(count: u64, mut round: impl FnMut()) -> f64 {
+    let end = Instant::now() + Duration::from_secs(1);
+    let rounds = (0..).take_while(|_| Instant::now() < end).map(|_| {
+        let start = Instant::now();
+        round();
+        start.elapsed()
+    });
+    rounds.min().unwrap_or_default().as_secs_f64() * 1e9 / count as f64
 }
 
 fn walk_by_framehop(
@@ -234,6 +261,11 @@ fn tables(c: &mut Criterion) {
         let table = Table::compile(Some(section), None);
         let (size, data) = (table.size(), section.bytes.len());
         eprintln!("{path}: {data} bytes of unwind data, a table of {size}");
+        let least = least_of(1, || {
+            black_box(Table::compile(Some(section), None));
+        });
+        let each = least / 1e6 / data as f64 * 1e6;
+        eprintln!("{path}: at least {each:.1} ms for a megabyte");
         group.throughput(Throughput::Bytes(data as u64));
         let name = Path::new(path).file_name().unwrap().to_string_lossy().into_owned();
         group.bench_function(name, |bench| bench.iter(|| Table::compile(Some(section), None)));
