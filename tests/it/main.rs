@@ -11,3 +11,4 @@ mod single_step;
 
 mod symbols;
 mod tidy;
+mod traced;
