@@ -6,9 +6,11 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod cli;
+mod golden;
+mod outputs;
 mod rows;
 mod single_step;
-
 mod symbols;
 mod tidy;
 mod traced;
