@@ -13,3 +13,4 @@ mod rows;
 mod single_step;
 mod symbols;
 mod tidy;
+mod traced;
