@@ -229,6 +229,17 @@ impl Work {
     }
 }
 
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The targets are watched.
+    Watching,
+    /// Names are looked up, and the file is written.
+    Writing,
+    /// It is only waited for the command.
+    Written,
+}
+
 /// What the thread that decides hears, and from whom.
 struct Door {
     inbox: Receiver<Event>,
@@ -237,8 +248,7 @@ struct Door {
     /// The command, to which the signals that end a recording are passed on.
     child: Option<Pid>,
     progress: ProgressBar,
-    /// Whether nothing is watched any more, and only written.
-    watched: bool,
+    stage: Stage,
     duration: Option<Duration>,
     began: Instant,
 }
@@ -261,7 +271,16 @@ impl Door {
             ProgressBar::hidden()
         };
         let (control, began) = (Arc::default(), Instant::now());
-        Ok(Self { inbox, events, control, child, progress, watched: false, duration, began })
+        Ok(Self {
+            inbox,
+            events,
+            control,
+            child,
+            progress,
+            stage: Stage::Watching,
+            duration,
+            began,
+        })
     }
 
     /// Start a thread on `work`.
@@ -282,11 +301,12 @@ impl Door {
             match self.next()? {
                 Event::Written(result) => break result,
                 // Looking names up in large files takes a while.
-                Event::Watched => self.watched = true,
+                Event::Watched => self.stage = Stage::Writing,
                 Event::Signal(_) | Event::Ended(_) => {}
             }
         };
         self.progress.finish_and_clear();
+        self.stage = Stage::Written;
         Some(written)
     }
 
@@ -308,15 +328,14 @@ impl Door {
         loop {
             match self.inbox.recv_timeout(BLINK) {
                 Ok(Event::Signal(signal)) => {
-                    let again = self.control.stop.swap(true, Ordering::Relaxed);
-                    let again = again || (self.watched && self.child.is_none());
-                    if signal == Signal::SIGINT && again {
-                        self.progress.finish_and_clear();
-                        return None;
-                    }
                     // The terminal has sent its own interrupt to the command.
                     if let Some(child) = self.child.filter(|_| signal != Signal::SIGINT) {
                         child::pass_on(signal, child);
+                    }
+                    let again = self.control.stop.swap(true, Ordering::Relaxed);
+                    if signal == Signal::SIGINT && self.can_be_given_up(again) {
+                        self.progress.finish_and_clear();
+                        return None;
                     }
                     return Some(Event::Signal(signal));
                 }
@@ -328,11 +347,22 @@ impl Door {
         }
     }
 
+    /// Whether an interrupt ends this program at once; `again`: it was told to
+    /// stop before. When all is written, there is nothing left to give up: an
+    /// interrupt then is between the terminal and the command.
+    fn can_be_given_up(&self, again: bool) -> bool {
+        match self.stage {
+            Stage::Watching => again,
+            Stage::Writing => again || self.child.is_none(),
+            Stage::Written => false,
+        }
+    }
+
     fn show_progress(&self) {
         if self.progress.is_hidden() || self.progress.is_finished() {
             return;
         }
-        self.progress.set_message(if self.watched {
+        self.progress.set_message(if self.stage == Stage::Writing {
             "Looking names up, and writing  (Ctrl-C gives up)".to_owned()
         } else {
             summary::progress(&self.control, self.began.elapsed(), self.duration)

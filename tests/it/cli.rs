@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -354,15 +354,26 @@ struct Recording {
 }
 
 impl Recording {
-    fn start() -> Self {
+    fn start(output: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The command lets go of standard error, so that its end is spy's.
-        let spy = spy(&["record", "-o", "a.svg", "--", "sh", "-c", "exec cat 2>/dev/null"])
-            .current_dir(directory.path())
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let spy = spy(&[
+            "record",
+            "--wall",
+            "-f",
+            "flamegraph",
+            "-o",
+            output,
+            "--",
+            "sh",
+            "-c",
+            "exec cat 2>/dev/null",
+        ])
+        .current_dir(directory.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
         let mut recording = Self { spy, directory };
         while !recording.listens() {
             assert!(recording.spy.try_wait().unwrap().is_none(), "it ended too early");
@@ -374,16 +385,29 @@ impl Recording {
     /// The signals are blocked before the thread that waits for them is
     /// started. While a process is started, all signals are.
     fn listens(&self) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.spy.id())).unwrap();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
-        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        let mask = self.mask("SigBlk:");
         let blocked = |signal: i32| mask >> (signal - 1) & 1 == 1;
         blocked(libc::SIGTERM) && !blocked(libc::SIGUSR1)
+    }
+
+    fn mask(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.spy.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
     }
 
     fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.spy.id().try_into().unwrap());
         nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Interrupt it, and wait until the thread that waits for signals has taken
+    /// the interrupt: two that wait are one.
+    fn interrupt(&self) {
+        self.signal(nix::sys::signal::Signal::SIGINT);
+        while self.mask("ShdPnd:") >> (libc::SIGINT - 1) & 1 == 1 {
+            std::thread::yield_now();
+        }
     }
 
     /// The first line that is said, which says that the file is written.
@@ -404,21 +428,37 @@ impl Recording {
 
 #[test]
 fn an_interrupt_ends_the_recording_and_not_the_command() {
-    let mut recording = Recording::start();
-    recording.signal(nix::sys::signal::Signal::SIGINT);
+    let mut recording = Recording::start("a.svg");
+    recording.interrupt();
     let line = recording.written();
     assert!(line.starts_with("Wrote a.svg: "), "{line}");
     assert_eq!(recording.end(), 0);
 }
 
 #[test]
-fn a_second_interrupt_leaves_the_command() {
-    let mut recording = Recording::start();
-    recording.signal(nix::sys::signal::Signal::SIGINT);
-    recording.written();
-    recording.signal(nix::sys::signal::Signal::SIGINT);
-    let mut spy = recording.spy;
-    assert_eq!(spy.wait().unwrap().code(), Some(130));
+fn when_all_is_written_interrupts_are_the_command_s() {
+    let mut recording = Recording::start("a.svg");
+    recording.interrupt();
+    assert!(recording.written().starts_with("Wrote a.svg: "));
+    recording.interrupt();
+    recording.interrupt();
+    assert_eq!(recording.end(), 0);
+}
+
+/// The file is a pipe that nobody reads, and that is too small for a graph: so
+/// the second interrupt comes before all is written.
+#[test]
+fn a_second_interrupt_gives_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut recording = Recording::start(pipe.to_str().unwrap());
+    recording.interrupt();
+    recording.interrupt();
+    assert_eq!(recording.spy.wait().unwrap().code(), Some(130));
+    assert_eq!(recording.written(), "", "nothing is said to be written");
 }
 
 #[test]
@@ -426,7 +466,7 @@ fn other_signals_are_passed_on_to_the_command() {
     for (signal, status) in
         [(nix::sys::signal::Signal::SIGTERM, 143), (nix::sys::signal::Signal::SIGHUP, 129)]
     {
-        let mut recording = Recording::start();
+        let mut recording = Recording::start("a.svg");
         recording.signal(signal);
         let line = recording.written();
         assert!(line.starts_with("Wrote a.svg: "), "{line}");
