@@ -136,6 +136,17 @@ fn what_cannot_be_watched_is_refused() {
     }
 }
 
+#[test]
+fn one_process_that_is_gone_does_not_hide_the_others() {
+    let sleeper = Sleeper::start();
+    let output = run(&["dump", "-j", "-p", "2147483647", "-p", &sleeper.pid()]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr(&output), "error: no process has the number 2147483647\n");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["pid"].to_string(), sleeper.pid());
+    assert_eq!(json.as_array().unwrap().len(), 1);
+}
+
 /// The shell becomes the program, so that its number is known beforehand.
 #[test]
 fn it_does_not_watch_itself() {
