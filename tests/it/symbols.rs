@@ -154,10 +154,20 @@ fn name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// A demangled name without what demanglers disagree about: parameters, and
-/// everything else in brackets.
+/// A demangled name without what demanglers disagree about: everything in
+/// brackets.
 fn plain(function: &str) -> String {
-    function.split(['(', '<', '{']).next().unwrap_or_default().trim().to_owned()
+    let mut depth = 0_usize;
+    let outside = function.chars().filter(|letter| {
+        match letter {
+            '(' | '<' | '{' | '[' => depth += 1,
+            ')' | '>' | '}' | ']' => depth = depth.saturating_sub(1),
+            _ => return depth == 0,
+        }
+        false
+    });
+    let outside: String = outside.collect();
+    outside.replace(" const", "").trim().to_owned()
 }
 
 fn ours(symbols: &[Symbol]) -> Vec<Place3> {
@@ -166,6 +176,15 @@ fn ours(symbols: &[Symbol]) -> Vec<Place3> {
         (plain(&symbol.function), file, symbol.line.unwrap_or(0))
     };
     symbols.iter().map(place).collect()
+}
+
+/// Whether two answers are the same. Of code that has no line binutils may
+/// name the unit, as the symbol table has it.
+fn agree(ours: &[Place3], theirs: &[Place3]) -> bool {
+    let same = |(ours, theirs): (&Place3, &Place3)| {
+        ours == theirs || (&ours.0, &*ours.1, ours.2) == (&theirs.0, "??", theirs.2)
+    };
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
 /// Hold the names of a program's own functions against binutils'.
@@ -485,7 +504,7 @@ fn a_large_program_is_named_as_binutils_name_it() {
     let mut differences = Vec::new();
     for (at, expected) in asked.iter().zip(binutils(&path, &asked)) {
         let found = ours(&names(&mut symbolizer, &module, *at));
-        if found != expected {
+        if !agree(&found, &expected) {
             differences.push(format!("{at:#x}\n  ours     {found:?}\n  binutils {expected:?}"));
         }
     }
