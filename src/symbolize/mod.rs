@@ -40,7 +40,7 @@ use image::Image;
 const MAX_HELD: usize = 512 << 20;
 
 /// How many addresses are remembered, of all images together.
-const MAX_KNOWN: usize = 1 << 20;
+const MAX_KNOWN: usize = 1 << 18;
 
 /// What gives names to addresses.
 pub struct Symbolizer {
