@@ -8,7 +8,7 @@ const MAX_MANGLED: usize = 16 << 10;
 
 /// The longest name that is shown, in bytes. A name may refer to parts of
 /// itself, so that a short one can grow without end.
-const MAX_NAME: usize = 2 << 10;
+const MAX_NAME: usize = 4 << 10;
 
 /// How deep a C++ name may nest.
 const MAX_DEPTH: u32 = 96;

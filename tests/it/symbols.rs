@@ -1,191 +1,24 @@
 //! Names, held against binutils, and against themselves when the debug
 //! information lies elsewhere.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    fs,
-    io::Write,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::Arc,
-};
+mod programs;
 
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use object::{Object, ObjectSection, ObjectSymbol};
 use spy::{
     memory::{Address, Piece},
-    module::{AddressSpace, Module, Modules, Place},
+    module::{AddressSpace, Modules, Place},
     snapshot::{Backing, Mapping, Root},
-    stack::{CodeAddress, Symbol},
-    symbolize::Symbolizer,
+    stack::CodeAddress,
+    symbolize::{PerfMap, Symbolizer},
+    task::Pid,
 };
 
-/// A directory that is the root of a target that never was.
-struct Target {
-    directory: PathBuf,
-}
-
-impl Target {
-    fn new(name: &str) -> Self {
-        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/build/symbols");
-        let directory = build.join(name);
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        Self { directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name.trim_start_matches('/'))
-    }
-
-    /// Compile a fixture; say where the program is.
-    fn compile(&self, program: &str, source: &str, flags: &[&str]) -> PathBuf {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/programs").join(source);
-        let compiler: &[&str] = match source.rsplit('.').next().unwrap() {
-            "c" => &["gcc", "-O2", "-g"],
-            "cpp" => &["g++", "-O2", "-g"],
-            "rs" => &["rustc", "--edition=2024", "-O", "-g"],
-            "go" => &["go", "build"],
-            other => panic!("who compiles .{other}?"),
-        };
-        let path = self.path(program);
-        let out = ["-o".as_ref(), path.as_os_str(), fixture.as_os_str()];
-        let flags = compiler.iter().chain(flags).map(OsStr::new);
-        self.run(&flags.chain(out).collect::<Vec<_>>());
-        path
-    }
-
-    /// Run a program of the binutils or the like here.
-    fn run<S: AsRef<OsStr>>(&self, words: &[S]) {
-        let mut command = Command::new(&words[0]);
-        let made = command.args(&words[1..]).current_dir(&self.directory).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{command:?}: {said}");
-    }
-
-    /// The image of a program below this root.
-    fn module(&self, path: &Path) -> Arc<Module> {
-        let below = Path::new("/").join(path.strip_prefix(&self.directory).unwrap());
-        module(&self.directory, path, &below)
-    }
-}
-
-fn module(root: &Path, path: &Path, below: &Path) -> Arc<Module> {
-    let bytes = fs::read(path).unwrap();
-    let file = object::File::parse(&*bytes).unwrap();
-    let segment = file.segments().find(|segment| match segment.flags() {
-        SegmentFlags::Elf { p_flags, .. } => p_flags.0 & 1 != 0,
-        _ => false,
-    });
-    let segment = segment.unwrap();
-    let (offset, _) = segment.file_range();
-    let page = 4096;
-    let (start, end) = (segment.address() / page * page, segment.address() + segment.size());
-    let about = fs::metadata(path).unwrap();
-    let mapping = Mapping {
-        range: Address(start)..Address(end.next_multiple_of(page)),
-        offset: offset / page * page,
-        readable: true,
-        executable: true,
-        device: about.dev(),
-        inode: about.ino(),
-        backing: Backing::File(below.to_owned()),
-    };
-    let root = Root { directory: root.to_owned(), map_files: None };
-    let mut space = AddressSpace::new(vec![mapping], root);
-    match space.find(Address(segment.address()), &mut Modules::default(), &Piece::default()) {
-        Place::Module { module, bias: 0 } => module,
-        other => panic!("{}: {other:?}", path.display()),
-    }
-}
-
-fn symbolizer() -> Symbolizer {
-    Symbolizer::new("/nonexistent".into())
-}
-
-fn names(symbolizer: &mut Symbolizer, module: &Arc<Module>, at: u64) -> Vec<Symbol> {
-    symbolizer.image(module, CodeAddress::Instruction(Address(at)))
-}
-
-/// Every `step`th address of the functions that `wanted` takes by their names.
-fn addresses(program: &Path, step: usize, wanted: impl Fn(&str) -> bool) -> Vec<u64> {
-    let bytes = fs::read(program).unwrap();
-    let file = object::File::parse(&*bytes).unwrap();
-    let functions = file.symbols().filter(|symbol| symbol.kind() == object::SymbolKind::Text);
-    let functions = functions.filter(|symbol| symbol.name().is_ok_and(&wanted));
-    let ranges = functions.map(|symbol| symbol.address()..symbol.address() + symbol.size());
-    let all: BTreeSet<u64> = ranges.flatten().collect();
-    assert!(!all.is_empty());
-    all.into_iter().step_by(step).collect()
-}
-
-/// A function, a file's name without its directory, and a line.
-type Place3 = (String, String, u32);
-
-/// What binutils say of each address.
-fn binutils(program: &Path, addresses: &[u64]) -> Vec<Vec<Place3>> {
-    let mut command = Command::new("addr2line");
-    command.args(["-a", "-f", "-i", "-C", "-e"]).arg(program);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let asked: String = addresses.iter().map(|at| format!("{at:#x}\n")).collect();
-    let mut input = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || input.write_all(asked.as_bytes()).unwrap());
-    let said = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    let said = String::from_utf8(said.stdout).unwrap();
-    let mut lines = said.lines().peekable();
-    let mut answers = Vec::new();
-    while let Some(address) = lines.next() {
-        assert!(address.starts_with("0x"), "{address}");
-        let mut frames = Vec::new();
-        while let Some(function) = lines.next_if(|line| !line.starts_with("0x0")) {
-            let place = lines.next().unwrap().split(" (discriminator").next().unwrap();
-            let (file, line) = place.rsplit_once(':').unwrap();
-            frames.push((plain(function), name(file), line.parse().unwrap_or(0)));
-        }
-        answers.push(frames);
-    }
-    assert_eq!(answers.len(), addresses.len());
-    answers
-}
-
-fn name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or_default().to_owned()
-}
-
-/// A demangled name without what demanglers disagree about: everything in
-/// brackets.
-fn plain(function: &str) -> String {
-    let mut depth = 0_usize;
-    let outside = function.chars().filter(|letter| {
-        match letter {
-            '(' | '<' | '{' | '[' => depth += 1,
-            ')' | '>' | '}' | ']' => depth = depth.saturating_sub(1),
-            _ => return depth == 0,
-        }
-        false
-    });
-    let outside: String = outside.collect();
-    outside.replace(" const", "").trim().to_owned()
-}
-
-fn ours(symbols: &[Symbol]) -> Vec<Place3> {
-    let place = |symbol: &Symbol| {
-        let file = symbol.file.as_deref().map_or_else(|| "??".to_owned(), name);
-        (plain(&symbol.function), file, symbol.line.unwrap_or(0))
-    };
-    symbols.iter().map(place).collect()
-}
-
-/// Whether two answers are the same. Of code that has no line binutils may
-/// name the unit, as the symbol table has it.
-fn agree(ours: &[Place3], theirs: &[Place3]) -> bool {
-    let same = |(ours, theirs): (&Place3, &Place3)| {
-        ours == theirs || (&ours.0, &*ours.1, ours.2) == (&theirs.0, "??", theirs.2)
-    };
-    ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
-}
+use programs::{
+    Target, addresses, agree, binutils, by_build_id, is_here, module, names, ours, section,
+    symbolizer, try_module,
+};
 
 /// Hold the names of a program's own functions against binutils'.
 fn check(program: &str, source: &str, flags: &[&str], wanted: impl Fn(&str) -> bool) {
@@ -245,29 +78,6 @@ fn has_no_lines(target: &Target, stripped: &Path, whole: &Path) {
     let at = addresses(whole, 1, in_c)[0];
     let found = names(&mut symbolizer(), &target.module(stripped), at);
     assert_eq!((found.len(), found[0].line), (1, None), "{found:?}");
-}
-
-fn section(path: &Path, name: &str) -> Option<Vec<u8>> {
-    let bytes = fs::read(path).unwrap();
-    let file = object::File::parse(&*bytes).unwrap();
-    Some(file.section_by_name(name)?.data().unwrap().to_vec())
-}
-
-/// Where a debug file of this build id belongs, below a directory of them.
-fn by_build_id(path: &Path) -> String {
-    let bytes = fs::read(path).unwrap();
-    let id = object::File::parse(&*bytes).unwrap().build_id().unwrap().unwrap().to_vec();
-    let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(".build-id/{}/{}.debug", &digits[..2], &digits[2..])
-}
-
-/// Whether a tool is here; if not, say that the test goes without it.
-fn is_here(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").output().is_ok();
-    if !found {
-        eprintln!("skipped: `{tool}` is not installed");
-    }
-    found
 }
 
 #[test]
@@ -510,4 +320,104 @@ fn a_large_program_is_named_as_binutils_name_it() {
     }
     let (count, all) = (differences.len(), asked.len());
     assert!(count == 0, "{count} of {all}\n{}", differences.join("\n"));
+}
+
+#[test]
+fn debug_information_without_end_is_left_behind() {
+    let target = Target::new("endless");
+    let program = target.compile("endless", "symbols.s", &[]);
+    let module = target.module(&program);
+    for name in ["deep", "shared"] {
+        let at = addresses(&program, 1, |symbol| symbol == name)[1];
+        let found = names(&mut symbolizer(), &module, at);
+        assert_eq!((found.len(), found[0].function.as_str()), (1, name));
+    }
+}
+
+#[test]
+fn damaged_programs_are_named_as_far_as_can_be() {
+    let target = Target::new("damaged");
+    target.compile("whole", "symbols.c", &["-Wl,--build-id"]);
+    target.run(&["objcopy", "--compress-debug-sections=zlib", "whole", "packed"]);
+    target.run(&["objcopy", "-S", "--keep-symbol=hidden", "whole", "mini"]);
+    target.run(&["xz", "mini"]);
+    target.run(&["objcopy", "-S", "--add-section=.gnu_debugdata=mini.xz", "whole", "small"]);
+    target.compile("go", "symbols.go", &["-ldflags=-s -w"]);
+    let mut random = fastrand::Rng::with_seed(42);
+    let mut looked_at = 0;
+    for program in ["whole", "packed", "small", "go"] {
+        let bytes = fs::read(target.path(program)).unwrap();
+        let at = target.module(&target.path(program)).entry();
+        let rounds = if program == "go" { 20 } else { 150 };
+        for round in 0..rounds {
+            let mut damaged = bytes.clone();
+            for _ in 0..random.usize(1..200) {
+                // Often in the headers of the sections, which are last.
+                let from = if random.bool() { damaged.len() - damaged.len().min(4000) } else { 64 };
+                let index = random.usize(from..damaged.len());
+                damaged[index] = random.u8(..);
+            }
+            if round % 5 == 0 {
+                damaged.truncate(random.usize(64..damaged.len()));
+            }
+            let path = target.path("damaged");
+            fs::write(&path, damaged).unwrap();
+            let Some(module) = try_module(&target.directory, &path, at) else { continue };
+            let mut symbolizer = symbolizer();
+            for at in (at.saturating_sub(4096)..at + 4096).step_by(64) {
+                let found = names(&mut symbolizer, &module, at);
+                assert!(found.iter().all(|symbol| !symbol.function.is_empty()));
+                looked_at += found.len();
+            }
+        }
+    }
+    assert!(looked_at > 10_000, "{looked_at}");
+}
+
+#[test]
+fn the_vdso_has_names() {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+    let (start, rest) = line.split_once('-').unwrap();
+    let end = rest.split(' ').next().unwrap();
+    let [start, end] = [start, end].map(|digits| u64::from_str_radix(digits, 16).unwrap());
+    let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+    let memory = fs::File::open("/proc/self/mem").unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, start).unwrap();
+    let clock = {
+        let file = object::File::parse(&*bytes).unwrap();
+        let clock = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("__vdso_getcpu"));
+        clock.unwrap().address()
+    };
+    let mapping = Mapping {
+        range: Address(start)..Address(end),
+        offset: 0,
+        readable: true,
+        executable: true,
+        device: 0,
+        inode: 0,
+        backing: Backing::Vdso,
+    };
+    let root = Root { directory: "/".into(), map_files: None };
+    let mut space = AddressSpace::new(vec![mapping], root);
+    let memory = Piece { start: Address(start), bytes };
+    let place = space.find(Address(start), &mut Modules::default(), &memory);
+    let Place::Module { module, .. } = place else { panic!("{place:?}") };
+    let found = names(&mut symbolizer(), &module, clock);
+    assert!(found[0].function.ends_with("getcpu"), "{found:?}");
+    assert_eq!(found[0].module.as_deref(), Some("[vdso]"));
+}
+
+#[test]
+fn code_in_no_image_is_named_by_the_map_of_its_process() {
+    let target = Target::new("map");
+    fs::create_dir_all(target.path("tmp")).unwrap();
+    fs::write(target.path("tmp/perf-12.map"), "7f0000 20 JS:*busy loop /a b.js:3\n").unwrap();
+    let root = Root { directory: target.directory.clone(), map_files: None };
+    let mut map = PerfMap::new(&root, Pid(12));
+    let mut symbolizer = symbolizer();
+    let mut name = |code| symbolizer.anonymous(&mut map, code)[0].function.clone();
+    assert_eq!(name(CodeAddress::Instruction(Address(0x7f_0000))), "JS:*busy loop /a b.js:3");
+    assert_eq!(name(CodeAddress::Return(Address(0x7f_0020))), "JS:*busy loop /a b.js:3");
+    assert_eq!(name(CodeAddress::Instruction(Address(0x7f_0020))), "[anon]");
 }
