@@ -421,3 +421,51 @@ fn code_in_no_image_is_named_by_the_map_of_its_process() {
     assert_eq!(name(CodeAddress::Return(Address(0x7f_0020))), "JS:*busy loop /a b.js:3");
     assert_eq!(name(CodeAddress::Instruction(Address(0x7f_0020))), "[anon]");
 }
+
+#[test]
+fn a_stripped_go_program_is_named_as_go_names_it() {
+    let target = Target::new("gotool");
+    let stripped = target.compile("stripped", "symbols.go", &["-ldflags=-s -w"]);
+    let module = target.module(&stripped);
+    let text = {
+        let bytes = fs::read(&stripped).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let text = file.section_by_name(".text").unwrap();
+        text.address()..text.address() + text.size()
+    };
+    let asked: Vec<u64> = text.step_by(997).collect();
+    let lines: String = asked.iter().map(|at| format!("{at:#x}\n")).collect();
+    fs::write(target.path("asked"), lines).unwrap();
+    let input = fs::File::open(target.path("asked")).unwrap();
+    let said = Command::new("go").args(["tool", "addr2line"]).arg(&stripped).stdin(input).output();
+    let said = String::from_utf8(said.unwrap().stdout).unwrap();
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), 2 * asked.len());
+    let mut symbolizer = symbolizer();
+    for (at, expected) in asked.iter().zip(said.chunks(2)) {
+        let found = names(&mut symbolizer, &module, *at);
+        assert_eq!(found[0].function, expected[0], "{at:#x}");
+        let place = match (&found[0].file, found[0].line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            // Between functions.
+            _ => ":-1".to_owned(),
+        };
+        assert_eq!(place, expected[1], "{at:#x}");
+    }
+}
+
+#[test]
+fn what_was_not_used_for_long_is_dropped_and_found_again() {
+    let target = Target::new("memory");
+    let programs = ["a", "b"].map(|name| target.compile(name, "symbols.c", &["-gz=zlib"]));
+    let at = addresses(&programs[0], 1, |name| name == "outer");
+    let modules = programs.map(|path| target.module(&path));
+    let mut symbolizer = Symbolizer::holding("/nonexistent".into(), 0);
+    for at in at.into_iter().take(20) {
+        for module in &modules {
+            let found = names(&mut symbolizer, module, at);
+            assert!(found.iter().all(|symbol| symbol.line.is_some()), "{found:?}");
+            assert!(format!("{symbolizer:?}").contains("images: 1,"), "{symbolizer:?}");
+        }
+    }
+}
