@@ -122,3 +122,15 @@ impl std::fmt::Debug for Symbolizer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may_be_sent<T: Send>(_: &T) {}
+
+    #[test]
+    fn names_can_be_looked_up_on_a_thread_of_their_own() {
+        may_be_sent(&Symbolizer::new("/".into()));
+    }
+}

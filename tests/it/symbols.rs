@@ -58,7 +58,8 @@ fn functions_inlined_in_rust() {
 /// of, at each address that lies in `wanted` functions.
 fn same_names(target: &Target, whole: &Path, variant: &Path, wanted: impl Fn(&str) -> bool) {
     let (a, b) = (target.module(whole), target.module(variant));
-    let (mut of_whole, mut of_variant) = (symbolizer(), symbolizer());
+    let host = target.path("host");
+    let (mut of_whole, mut of_variant) = (symbolizer(), Symbolizer::new(host));
     for at in addresses(whole, 1, wanted) {
         let mut expected = names(&mut of_whole, &a, at);
         assert!(expected.iter().all(|symbol| symbol.line.is_some()), "{at:#x}: {expected:?}");
@@ -82,15 +83,22 @@ fn has_no_lines(target: &Target, stripped: &Path, whole: &Path) {
 
 #[test]
 fn a_linked_debug_file_is_found_where_it_may_lie() {
-    for place in ["bin/a.debug", "bin/.debug/a.debug", "usr/lib/debug/bin/a.debug"] {
-        for flags in [&["-Wl,--build-id=none"][..], &["-Wl,--build-id"]] {
-            let target = Target::new(&format!("link-{}-{}", place.len(), flags[0].len()));
+    let places = [
+        "usr/bin/a.debug",
+        "usr/bin/.debug/a.debug",
+        "usr/lib/debug/usr/bin/a.debug",
+        "usr/lib/debug/bin/a.debug",
+        "host/usr/bin/a.debug",
+    ];
+    for flag in ["-Wl,--build-id=none", "-Wl,--build-id"] {
+        for place in places {
+            let target = Target::new(&format!("link-{}-{}", place.replace('/', "-"), flag.len()));
             fs::create_dir_all(target.path(place).parent().unwrap()).unwrap();
-            fs::create_dir_all(target.path("bin")).unwrap();
-            let whole = target.compile("whole", "symbols.c", flags);
+            fs::create_dir_all(target.path("usr/bin")).unwrap();
+            let whole = target.compile("whole", "symbols.c", &[flag]);
             target.run(&["objcopy", "--only-keep-debug", "whole", "a.debug"]);
-            target.run(&["objcopy", "-S", "--add-gnu-debuglink=a.debug", "whole", "bin/a"]);
-            let stripped = target.path("bin/a");
+            target.run(&["objcopy", "-S", "--add-gnu-debuglink=a.debug", "whole", "usr/bin/a"]);
+            let stripped = target.path("usr/bin/a");
             has_no_lines(&target, &stripped, &whole);
             fs::rename(target.path("a.debug"), target.path(place)).unwrap();
             same_names(&target, &whole, &stripped, in_c);
@@ -121,21 +129,14 @@ fn a_debug_file_of_another_program_is_refused() {
 fn a_debug_file_is_found_by_build_id() {
     let target = Target::new("build-id");
     let whole = target.compile("whole", "symbols.c", &["-Wl,--build-id"]);
-    let host = target.path("host");
+    target.run(&["objcopy", "-S", "whole", "stripped"]);
+    let stripped = target.path("stripped");
     for directory in ["usr/lib/debug", "host"] {
-        target.run(&["objcopy", "-S", "whole", "stripped"]);
-        let stripped = target.path("stripped");
         has_no_lines(&target, &stripped, &whole);
         let place = target.path(directory).join(by_build_id(&whole));
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         target.run(&["objcopy", "--only-keep-debug", "whole", place.to_str().unwrap()]);
-        if directory == "host" {
-            let at = addresses(&whole, 1, in_c)[0];
-            let found = names(&mut Symbolizer::new(host.clone()), &target.module(&stripped), at);
-            assert!(found[0].line.is_some(), "{found:?}");
-        } else {
-            same_names(&target, &whole, &stripped, in_c);
-        }
+        same_names(&target, &whole, &stripped, in_c);
         fs::remove_file(place).unwrap();
     }
 }
@@ -201,6 +202,18 @@ fn split_debug_information_is_read() {
         target.run(&["gcc", "-o", "a", "a.o"]);
         let program = target.path("a");
         same_names(&target, &whole, &program, in_c);
+        // Where the compiler put it, as the target sees it.
+        let built = target.path(target.directory.to_str().unwrap());
+        fs::create_dir_all(&built).unwrap();
+        fs::rename(target.path("a.dwo"), built.join("a.dwo")).unwrap();
+        same_names(&target, &whole, &program, in_c);
+        // That of another program is refused.
+        fs::rename(built.join("a.dwo"), target.path("own")).unwrap();
+        target.run(&["gcc", "-O1", "-g", version, "-gsplit-dwarf", "-c", "-o", "a.o", source]);
+        let at = addresses(&whole, 1, |name| name == "main")[1];
+        let found = names(&mut symbolizer(), &target.module(&program), at);
+        assert_eq!((found.len(), found[0].function.as_str()), (1, "main"));
+        fs::rename(target.path("own"), target.path("a.dwo")).unwrap();
         for tool in ["llvm-dwp", "dwp"] {
             // That of binutils 2.40 does not know version 5, and that of LLVM
             // 14 does not come to an end with what gcc makes of it.
@@ -210,7 +223,12 @@ fn split_debug_information_is_read() {
             target.run(&[tool, "-e", "a", "-o", "a.dwp"]);
             fs::rename(target.path("a.dwo"), target.path("moved")).unwrap();
             same_names(&target, &whole, &program, in_c);
-            fs::remove_file(target.path("a.dwp")).unwrap();
+            // Beside the separate file of debug information.
+            target.run(&["objcopy", "--only-keep-debug", "a", "a.debug"]);
+            target.run(&["objcopy", "-S", "--add-gnu-debuglink=a.debug", "a", "b"]);
+            fs::rename(target.path("a.dwp"), target.path("a.debug.dwp")).unwrap();
+            same_names(&target, &whole, &target.path("b"), in_c);
+            fs::remove_file(target.path("a.debug.dwp")).unwrap();
             // Without any of the parts there are lines, and names from the
             // symbol table.
             let at = addresses(&whole, 1, |name| name == "hidden")[0];
