@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::{module::Module, stack::End};
+use crate::{
+    module::Module,
+    stack::{CodeAddress, End},
+};
 
 use super::{
     cache::Action,
     cfi::{Cfi, Context, Covered, FdeAt, covering},
+    golang::GoTable,
     machine::Machine,
     rule::Rule,
     table::{Found, Step, Table},
@@ -26,21 +30,37 @@ pub(super) struct Image {
     index: Option<Vec<Covered>>,
     /// How many rows gimli evaluated.
     rows: usize,
+    /// Which section has Go's own table, if it is a Go program.
+    go: Option<&'static str>,
 }
 
 impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
-        Self { module, table: None, index: None, rows: 0 }
+        let go = GoTable::section(&module);
+        Self { module, table: None, index: None, rows: 0, go }
     }
 
-    /// What to do at `address`, as the image counts.
+    /// Go's own table.
+    pub(super) fn go(&self) -> Option<GoTable<'_>> {
+        GoTable::of(&self.module, self.go?)
+    }
+
+    /// What to do at `code`, whose address is as the image counts.
     pub(super) fn action(
         &mut self,
-        address: u64,
+        code: CodeAddress,
         tables: &Tables,
         machine: &'static Machine,
         context: &mut Context,
     ) -> Result<Action, End> {
+        let address = code.lookup().0;
+        let is_return = matches!(code, CodeAddress::Return(_));
+        // It is exact, and the other data of Go programs says nothing of the
+        // frame pointer.
+        let go = self.go().and_then(|go| go.action(address, is_return, machine));
+        if let Some(action) = go {
+            return Ok(action);
+        }
         if self.table.is_none() {
             let size = Cfi::of(&self.module, machine).size();
             self.table = tables.table(&self.module, machine, self.rows, size);

@@ -95,7 +95,7 @@ impl Rule {
                 return_address = Some(return_address_of(rule, machine)?);
                 continue;
             }
-            if usize::from(register) >= Registers::COUNT {
+            if register >= machine.general {
                 continue;
             }
             let preserved = machine.preserved >> register & 1 == 1;

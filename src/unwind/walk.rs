@@ -39,7 +39,7 @@ pub struct Unwinder {
     pub(super) machine: &'static Machine,
     pub(super) space: AddressSpace,
     tables: Tables,
-    images: HashMap<ModuleId, Image, FxBuildHasher>,
+    pub(super) images: HashMap<ModuleId, Image, FxBuildHasher>,
     pub(super) cache: Cache,
     context: Box<Context>,
     /// Room for a walk to write in.
@@ -215,12 +215,14 @@ impl Unwinder {
         };
         let id = module.id();
         let image = self.images.entry(id).or_insert_with(|| Image::new(module));
-        let local = code.address().0.wrapping_sub(bias);
-        let action = if is_trampoline(&image.module, code, local, self.machine) {
+        let local = match code {
+            CodeAddress::Instruction(at) => CodeAddress::Instruction(at.plus(bias.wrapping_neg())),
+            CodeAddress::Return(at) => CodeAddress::Return(at.plus(bias.wrapping_neg())),
+        };
+        let action = if is_trampoline(&image.module, local, self.machine) {
             Ok(Action::LeaveSignal)
         } else {
-            let lookup = code.lookup().0.wrapping_sub(bias);
-            image.action(lookup, &self.tables, self.machine, &mut self.context)
+            image.action(local, &self.tables, self.machine, &mut self.context)
         };
         let (action, damage) = match action {
             Ok(action) => (action, None),
@@ -245,6 +247,7 @@ impl Unwinder {
             }
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
+            Action::FindSwitch => self.find_switch(entry, standing, modules),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
@@ -341,7 +344,8 @@ fn unchanged(before: &[Mapping], after: &[Mapping]) -> Vec<Range<Address>> {
 /// Whether `code` is where a signal handler returns to: by its bytes, since
 /// not every C library has unwind data for it. The system call itself is the
 /// second instruction.
-fn is_trampoline(module: &Module, code: CodeAddress, local: u64, machine: &Machine) -> bool {
+fn is_trampoline(module: &Module, code: CodeAddress, machine: &Machine) -> bool {
+    let local = code.address().0;
     let bytes = machine.trampoline;
     let second = match machine.architecture {
         Architecture::X86_64 => 7,

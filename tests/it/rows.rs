@@ -320,7 +320,8 @@ fn expected<'a, S: UnwindSection<Bytes<'a>>>(
             RegisterRule::Register(from) if register.0 == 16 => {
                 told.return_address = Some(Err(from.0));
             }
-            _ if register.0 > 32 => {}
+            // The rest are vectors.
+            _ if register.0 > 16 => {}
             RegisterRule::Undefined if !PRESERVED.contains(&register.0) => {}
             RegisterRule::SameValue if PRESERVED.contains(&register.0) => {}
             RegisterRule::Offset(offset) if base.is_none() && offset % 8 == 0 => {
