@@ -12,7 +12,7 @@ use super::{
     cfi::{Cfi, Context, Covered, FdeAt, covering},
     golang::GoTable,
     machine::Machine,
-    rule::Rule,
+    rule::{ReturnAddress, Rule},
     table::{Found, Step, Table},
     tables::Tables,
 };
@@ -71,6 +71,7 @@ impl Image {
             Some(Found::Beyond) | None => self.row_by_row(address, machine, context)?,
         };
         Ok(match step {
+            Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,
             Some(step) => Action::Step(step),
             // musl's `_start` has no unwind data.
             None if address.wrapping_sub(self.module.entry()) < START_SIZE => Action::Root,

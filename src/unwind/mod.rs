@@ -31,3 +31,6 @@ pub use rule::{Cfa, ReturnAddress, Rule};
 pub use table::{Found, Step, Table};
 pub use tables::{Builder, Tables};
 pub use walk::{MAX_FRAMES, Unwinder, Walk};
+
+#[cfg(test)]
+mod tests;

@@ -160,8 +160,9 @@ impl Unwinder {
         walk.frames = frames.len() - before;
         walk.fault = standing.words.fault;
         if standing.switches == 0 {
-            let needed = walk.fault.map_or(0, |fault| fault.0.saturating_add(8));
-            walk.highest = Address(needed.max(standing.floor));
+            let on_it = |fault: &Address| fault.0.wrapping_sub(standing.floor) < OTHER_STACK;
+            let fault = walk.fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
+            walk.highest = Address(fault.max(standing.floor));
         }
         self.saved = standing.into_saved();
         walk
@@ -289,7 +290,7 @@ impl Unwinder {
         if let Some(after) = standing.sp() {
             let before = standing.floor;
             let is_near = after > before && after - before < OTHER_STACK;
-            if may_switch && !is_near {
+            if !is_near && (may_switch || after > before) {
                 if standing.switches == 0 {
                     *highest = Address(before);
                 }
