@@ -82,13 +82,8 @@ impl<'a> GoTable<'a> {
         SECTIONS.into_iter().find(|name| module.section(name).is_some())
     }
 
-    /// The table in section `name` of `module`.
-    pub(super) fn of(module: &'a Module, name: &str) -> Option<Self> {
-        Self::parse(module.section(name)?.bytes, module.text_address())
-    }
-
     /// The table in `bytes`, for code at `text` if the table does not say.
-    fn parse(bytes: &'a [u8], text: Option<u64>) -> Option<Self> {
+    pub(super) fn parse(bytes: &'a [u8], text: Option<u64>) -> Option<Self> {
         let flags = match get::<u32>(bytes, 0)? {
             MAGIC_1_18 => 37,
             MAGIC_1_20 => 41,

@@ -11,6 +11,7 @@ use super::{
     cache::Action,
     cfi::{Cfi, Context, Covered, FdeAt, covering},
     golang::GoTable,
+    located::Located,
     machine::Machine,
     rule::{ReturnAddress, Rule},
     table::{Found, Step, Table},
@@ -30,19 +31,23 @@ pub(super) struct Image {
     index: Option<Vec<Covered>>,
     /// How many rows gimli evaluated.
     rows: usize,
-    /// Which section has Go's own table, if it is a Go program.
-    go: Option<&'static str>,
+    located: Located,
 }
 
 impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
-        let go = GoTable::section(&module);
-        Self { module, table: None, index: None, rows: 0, go }
+        let located = Located::of(&module);
+        Self { module, table: None, index: None, rows: 0, located }
+    }
+
+    /// Its unwind data.
+    pub(super) fn cfi(&self, machine: &Machine) -> Cfi<'_> {
+        self.located.cfi(&self.module, machine)
     }
 
     /// Go's own table.
     pub(super) fn go(&self) -> Option<GoTable<'_>> {
-        GoTable::of(&self.module, self.go?)
+        self.located.go(&self.module)
     }
 
     /// What to do at `code`, whose address is as the image counts.
@@ -62,8 +67,7 @@ impl Image {
             return Ok(action);
         }
         if self.table.is_none() {
-            let size = Cfi::of(&self.module, machine).size();
-            self.table = tables.table(&self.module, machine, self.rows, size);
+            self.table = tables.table(&self.module, machine, self.rows, self.located.size);
         }
         let step = match self.table.as_ref().map(|table| table.find(address)) {
             Some(Found::Step(step)) => Some(*step),
@@ -85,7 +89,7 @@ impl Image {
         machine: &Machine,
         context: &mut Context,
     ) -> Result<Option<Step>, End> {
-        let cfi = Cfi::of(&self.module, machine);
+        let cfi = self.located.cfi(&self.module, machine);
         let Some(at) = entry(&cfi, &mut self.index, address) else { return Ok(None) };
         self.rows = self.rows.saturating_add(1);
         let rule = cfi.with_row(at, address, context, |row| Rule::of(row, machine));

@@ -17,6 +17,7 @@ mod cfi;
 mod golang;
 mod guess;
 mod image;
+mod located;
 mod machine;
 mod rule;
 mod standing;

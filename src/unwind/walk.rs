@@ -1,6 +1,6 @@
 //! The walk from the innermost frame to the root.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range};
 
 use rustc_hash::FxBuildHasher;
 
@@ -14,7 +14,7 @@ use crate::{
 use super::{
     aarch64,
     cache::{Action, Cache, Entry},
-    cfi::{Cfi, Context, FdeAt},
+    cfi::Context,
     image::Image,
     machine::Machine,
     rule::Rule,
@@ -243,8 +243,14 @@ impl Unwinder {
             Action::Step(Step::Rule(rule)) => standing.take(rule).map(Next::Caller),
             Action::Step(Step::Row(at)) => {
                 let image = entry.module().and_then(|id| self.images.get(&id));
-                let module = Arc::clone(&image.ok_or(End::NoUnwindInfo)?.module);
-                self.evaluate(&module, *at, entry.lookup(standing.code), standing)
+                let cfi = image.ok_or(End::NoUnwindInfo)?.cfi(self.machine);
+                let address = entry.lookup(standing.code);
+                cfi.with_row(*at, address, &mut self.context, |row| {
+                    let next = standing.evaluate(row)?;
+                    let is_signal = row.fde.is_signal_trampoline();
+                    Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
+                })
+                .unwrap_or(Err(End::BadUnwindInfo))
             }
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
@@ -252,22 +258,6 @@ impl Unwinder {
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
-    }
-
-    fn evaluate(
-        &mut self,
-        module: &Module,
-        at: FdeAt,
-        address: u64,
-        standing: &mut Standing<'_>,
-    ) -> Result<Next, End> {
-        let cfi = Cfi::of(module, self.machine);
-        cfi.with_row(at, address, &mut self.context, |row| {
-            let next = standing.evaluate(row)?;
-            let is_signal = row.fde.is_signal_trampoline();
-            Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
-        })
-        .unwrap_or(Err(End::BadUnwindInfo))
     }
 
     /// Go on where `next` leads, if the stack moves on.
