@@ -7,10 +7,14 @@
 )]
 
 mod cli;
+#[cfg(target_arch = "x86_64")]
+mod go;
 mod golden;
 mod outputs;
 mod rows;
+#[cfg(target_arch = "x86_64")]
 mod single_step;
 mod symbols;
 mod tidy;
+#[cfg(target_arch = "x86_64")]
 mod traced;
