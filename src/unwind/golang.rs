@@ -40,6 +40,10 @@ const SWITCHES: [&[u8]; 2] = [b"runtime.systemstack", b"runtime.asmcgocall"];
 /// takes them for the top of that stack, too.
 const LEAVES: [&[u8]; 2] = [b"runtime.mcall", b"runtime.morestack"];
 
+/// The functions that a signal handler makes a goroutine call: where they
+/// return to is the instruction that was interrupted.
+const INJECTED: [&[u8]; 2] = [b"runtime.asyncPreempt", b"runtime.sigpanic"];
+
 /// The table of one image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GoTable<'a> {
@@ -138,7 +142,8 @@ impl<'a> GoTable<'a> {
             saved: 0,
             slots: [0; Rule::SLOTS],
         };
-        Some(Action::Step(Step::Rule(rule)))
+        let is_injected = self.name(&function).is_some_and(|name| INJECTED.contains(&name));
+        Some(if is_injected { Action::Resume(rule) } else { Action::Step(Step::Rule(rule)) })
     }
 
     fn switch(&self, function: &Function<'_>, distance: Distance, is_return: bool) -> Action {
@@ -271,6 +276,21 @@ mod tests {
             bytes.extend(record);
         }
         bytes
+    }
+
+    #[test]
+    fn an_injected_call_returns_to_what_was_interrupted() {
+        let mut bytes = table();
+        // The second function is called otherwise, and is no top frame.
+        let name = bytes.len();
+        bytes.extend(*b"runtime.asyncPreempt\0");
+        let record = 96 + 68;
+        bytes[record + 4..record + 8]
+            .copy_from_slice(&u32::try_from(name - 72).unwrap().to_le_bytes());
+        bytes[record + 41] = 0;
+        let table = GoTable::parse(&bytes, None).unwrap();
+        let action = table.action(0x1050, true, Machine::of(Architecture::X86_64));
+        assert!(matches!(action, Some(Action::Resume(_))), "{action:?}");
     }
 
     fn rule(action: Option<Action>) -> (i32, i16) {

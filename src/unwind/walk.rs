@@ -252,6 +252,7 @@ impl Unwinder {
                 })
                 .unwrap_or(Err(End::BadUnwindInfo))
             }
+            Action::Resume(rule) => standing.take(rule).map(Next::Interrupted),
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
             Action::FindSwitch => self.find_switch(entry, standing, modules),
