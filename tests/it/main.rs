@@ -6,4 +6,11 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod dump;
+mod faults;
+mod observer;
+mod outputs;
+mod record;
+mod shares;
+mod target;
 mod tidy;
