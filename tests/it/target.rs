@@ -239,3 +239,21 @@ pub(crate) fn words(line: &str) -> HashMap<String, u64> {
     let words = line.split_whitespace().map(word).collect::<Option<_>>();
     words.unwrap_or_else(|| panic!("no numbers: {line}"))
 }
+
+/// The programs themselves: a test of `spy` with a broken one tells nothing.
+#[test]
+fn every_program_answers() {
+    let _together = together();
+    for source in fs::read_dir(fixtures("programs")).unwrap() {
+        let source = source.unwrap().file_name().into_string().unwrap();
+        if source == "target.h" {
+            continue;
+        }
+        let mut target = Target::start(&source, &[], &[]);
+        let answer = target.ask("report");
+        assert!(!answer.is_empty(), "{source}");
+        target.input = None;
+        let status = target.end();
+        assert!(status.success(), "{source}: {status}");
+    }
+}
