@@ -3,10 +3,11 @@
 use std::{collections::HashSet, fs, path::PathBuf};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::{
     observer::{Collapsed, Observer, Outcome, run, spy, svg_file},
-    target::{Target, together},
+    target::{Target, alone, together},
 };
 
 /// A directory for a recording, and the name of a file in it.
@@ -154,11 +155,32 @@ fn a_command_is_recorded_and_its_status_passed_on() {
 
 #[test]
 fn statistics_say_what_it_cost() {
-    let _together = together();
+    let _alone = alone();
     let target = Target::start("hot.c", &["-O2"], &["1"]);
     let (_home, file, name) = place("stats.json");
-    let record = ["record", "-d", "1", "-r", "1000", "-f", "collapsed", "-o", "-", "--stats"];
+    let record = ["record", "-d", "2", "-r", "1000", "-f", "collapsed", "-o", "-", "--stats"];
     run(&[&record[..], &[&name, "-p", &target.number()]].concat()).expect(0);
-    let stats: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    assert!(stats.is_object(), "{stats}");
+    let stats: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let number = |path: &str| stats.pointer(path).and_then(Value::as_f64).unwrap();
+
+    // One thread runs and one is blocked, at every tick.
+    let got = ["stopped", "still", "unchanged", "missed"];
+    let samples: f64 = got.iter().map(|how| number(&format!("/samples/{how}"))).sum();
+    assert!(number("/ticks/made") <= number("/ticks/wanted") + 1.0, "{stats:#}");
+    assert!((samples - 2.0 * number("/ticks/made")).abs() <= 4.0, "{stats:#}");
+    assert!(number("/samples/unchanged") > 0.4 * samples, "{stats:#}");
+    // A thread that was caught late may be asleep by then, so this is no
+    // equality.
+    assert!(number("/held_microseconds/stops") >= number("/samples/stopped"), "{stats:#}");
+
+    let ends = stats["stacks"]["ends"].as_object().unwrap();
+    let all: f64 = ends.values().map(|count| count.as_f64().unwrap()).sum();
+    let roots = number("/stacks/ends/root");
+    assert!(roots >= 0.995 * (all - number("/stacks/ends/not_caught")), "{stats:#}");
+
+    let (kernel, sampled) = (number("/cpu_seconds/kernel"), number("/cpu_seconds/sampled"));
+    assert!(kernel > 0.5 && (sampled / kernel - 1.0).abs() < 0.1, "{stats:#}");
+    for cost in ["/own/cpu_seconds", "/own/memory_bytes", "/first_sample_seconds"] {
+        assert!(number(cost) > 0.0, "{cost}: {stats:#}");
+    }
 }
