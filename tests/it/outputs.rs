@@ -81,3 +81,22 @@ fn standard_output_that_is_full_is_a_failure() {
     let told = Observer::start(command).finish().expect(1);
     assert!(told.stderr.contains("No space left"), "{told:#?}");
 }
+
+/// A browser parses the picture, runs its script, and finds no fault with it.
+#[test]
+fn a_browser_shows_it() {
+    let _together = together();
+    let target = busy();
+    let home = tempfile::tempdir().unwrap();
+    let (file, profile) = (home.path().join("flame.svg"), home.path().join("profile"));
+    let name = file.to_str().unwrap();
+    run(&["record", "-d", "1", "-p", &target.number(), "-o", name]).expect(0);
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
+    browser.arg(format!("--user-data-dir={}", profile.display()));
+    browser.args(["--enable-logging=stderr", &format!("file://{name}")]);
+    let told = Observer::start(browser).finish().expect(0);
+    assert!(told.stdout.contains("hot_add") && told.stdout.contains("<svg"), "{told:#?}");
+    assert!(!told.stdout.contains("parsererror"), "{told:#?}");
+    assert!(!told.stderr.contains("CONSOLE"), "{told:#?}");
+}
