@@ -20,4 +20,7 @@ pub mod profile;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+pub mod symbolize;
+mod sys;
 pub mod task;
+pub mod unwind;

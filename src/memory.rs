@@ -45,6 +45,14 @@ pub trait Memory {
     /// A [`Fault`] when any byte of the range cannot be read; what `into`
     /// then holds is not said.
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault>;
+
+    /// The copied bytes around `at`, and where the first of them lay, if `at`
+    /// was copied: a reader of many words in one place (a stack) asks once and
+    /// then needs no call for each. Memory that holds no copies has none.
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        let _ = at;
+        None
+    }
 }
 
 impl dyn Memory + '_ {
@@ -111,11 +119,70 @@ impl Memory for Piece {
         into.copy_from_slice(found);
         Ok(())
     }
+
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        self.slice(at, 1)?;
+        Some((self.start, &self.bytes))
+    }
+}
+
+/// Which blocks of memory were touched while a thread was last sampled.
+///
+/// They are copied together with its stack when it is next sampled, so that a
+/// reader that follows pointers finds nearly all of them in one copy. What was
+/// not touched again is forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct WorkingSet {
+    wanted: Vec<u64>,
+    touched: Vec<u64>,
+}
+
+impl WorkingSet {
+    /// The size of a block in bytes: a page, the least that the kernel pins.
+    pub const BLOCK: u64 = 4096;
+
+    /// The most blocks that are kept. More would cost the target more time
+    /// than reading what is missing costs.
+    pub const MOST: usize = 128;
+
+    /// Note that the block that holds `at` was read.
+    pub fn touch(&mut self, at: Address) {
+        let block = at.0 & !(Self::BLOCK - 1);
+        if let Err(place) = self.touched.binary_search(&block)
+            && self.touched.len() < Self::MOST
+        {
+            self.touched.insert(place, block);
+        }
+    }
+
+    /// A sample ends: what it touched is what the next one wants.
+    pub fn turn(&mut self) {
+        std::mem::swap(&mut self.wanted, &mut self.touched);
+        self.touched.clear();
+    }
+
+    /// The blocks to copy, as addresses of their first bytes, ascending.
+    pub fn blocks(&self) -> impl Iterator<Item = Address> + '_ {
+        self.wanted.iter().copied().map(Address)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_working_set_is_what_the_last_sample_touched() {
+        let mut set = WorkingSet::default();
+        set.touch(Address(0x2fff));
+        set.touch(Address(0x1000));
+        set.touch(Address(0x2000));
+        assert_eq!(set.blocks().count(), 0);
+        set.turn();
+        assert_eq!(set.blocks().collect::<Vec<_>>(), [Address(0x1000), Address(0x2000)]);
+        set.turn();
+        assert_eq!(set.blocks().count(), 0);
+    }
 
     #[test]
     fn a_piece_gives_what_it_holds_and_nothing_else() {
@@ -126,5 +193,7 @@ mod tests {
         assert_eq!(memory.get::<u32>(Address(0x1002)), Err(Fault { at: Address(0x1002), len: 4 }));
         assert!(memory.get::<u8>(Address(0xfff)).is_err());
         assert!(memory.get::<u64>(Address(u64::MAX)).is_err());
+        assert_eq!(memory.copied(Address(0x1004)), Some((Address(0x1000), &piece.bytes[..])));
+        assert_eq!(memory.copied(Address(0x1005)), None);
     }
 }

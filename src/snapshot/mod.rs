@@ -2,10 +2,14 @@
 //! kernel and what does not. Right of it a live target and a recorded one
 //! look alike.
 
+pub mod archive;
+pub mod maps;
+mod recorded;
 mod registers;
 
 use std::{ops::Range, path::PathBuf};
 
+pub use recorded::{Recorded, without_file};
 pub use registers::{Architecture, Register, Registers};
 
 use crate::{
@@ -81,4 +85,6 @@ pub struct Process {
     pub root: Root,
     /// Its threads.
     pub threads: Vec<Thread>,
+    /// The memory that is no thread's own: images that no file holds.
+    pub pieces: Vec<Piece>,
 }

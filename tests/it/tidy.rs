@@ -15,7 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("snapshot", &["memory", "task", "stack"]),
     ("process", &["sys", "memory", "task", "snapshot"]),
     ("capture", &["sys", "memory", "task", "process", "snapshot"]),
-    ("module", &["memory", "task", "snapshot", "stack"]),
+    // To map files, which the compiler cannot check.
+    ("module", &["sys", "memory", "task", "snapshot", "stack"]),
     ("unwind", &["memory", "snapshot", "module", "stack"]),
     ("runtime", &["memory", "task", "snapshot", "module", "stack"]),
     ("symbolize", &["memory", "task", "snapshot", "module", "stack"]),

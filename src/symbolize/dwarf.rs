@@ -1,0 +1,183 @@
+//! Functions, files, lines and inlined calls from DWARF.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
+use gimli::{DwarfPackage, SectionId};
+
+use super::{
+    bytes::Bytes,
+    elf::Elf,
+    locate::{self, Locator},
+};
+
+/// How many functions that were inlined into each other are shown at most.
+const MAX_INLINED: usize = 128;
+
+/// How many parts of a split program one address may make us look for.
+const MAX_LOADS: usize = 16;
+
+/// The longest path of a source file that is kept, in bytes.
+const MAX_PATH: usize = 4096;
+
+/// One function at an address, or one that was inlined there.
+#[derive(Debug)]
+pub(super) struct Function {
+    /// Its name as the linker has it, where known.
+    pub(super) name: Option<String>,
+    /// The source file.
+    pub(super) file: Option<String>,
+    /// The line, from 1.
+    pub(super) line: Option<u32>,
+}
+
+/// The debug information of an image.
+pub(super) struct Dwarf {
+    context: Context<Bytes>,
+    /// Where parts of it may lie.
+    locator: Locator,
+    /// The files that it was made from, without their ending: `.dwp` is looked
+    /// for beside them.
+    beside: Vec<PathBuf>,
+    /// The package of a split program; found when it is first needed.
+    package: Option<Option<DwarfPackage<Bytes>>>,
+    held: usize,
+}
+
+impl Dwarf {
+    /// The debug information in `elf` (opened as `path`, where it has one).
+    pub(super) fn new(elf: &Elf, path: Option<&Path>, locator: Locator) -> Option<Self> {
+        let mut held = 0;
+        let mut dwarf = load(elf, |id| Some(id.name()), &mut held);
+        if let Some(shared) = locator.shared(elf, path) {
+            held = held.saturating_add(shared.bytes().held());
+            dwarf.set_sup(load(&shared, |id| Some(id.name()), &mut held));
+        }
+        dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
+        let context = Context::from_dwarf(dwarf).ok()?;
+        let beside = [path.map(Path::to_owned), locator.image()].into_iter().flatten().collect();
+        Some(Self { context, locator, beside, package: None, held })
+    }
+
+    /// How many bytes of memory are held beside the file that it was made from.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The functions at an address of the image, innermost first. Empty where
+    /// nothing is known; one without a name where only the line is.
+    pub(super) fn functions(&mut self, at: u64) -> Vec<Function> {
+        let Self { context, locator, beside, package, held } = self;
+        let mut found = context.find_frames(at);
+        let mut loads = 0;
+        let mut frames = loop {
+            match found {
+                LookupResult::Output(Ok(frames)) => break frames,
+                LookupResult::Output(Err(_)) => return Vec::new(),
+                LookupResult::Load { load, continuation } => {
+                    loads += 1;
+                    let part = (loads <= MAX_LOADS).then(|| {
+                        let package = package.get_or_insert_with(|| open_package(beside, held));
+                        packaged(package.as_ref(), &load).or_else(|| separate(locator, &load, held))
+                    });
+                    found = continuation.resume(part.flatten().map(Arc::new));
+                }
+            }
+        };
+        let mut functions = Vec::new();
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+            let location = frame.location;
+            let file = location.as_ref().and_then(|location| location.file);
+            functions.push(Function {
+                name: name.filter(|name| !name.is_empty()).map(std::borrow::Cow::into_owned),
+                file: file.filter(|path| path.len() <= MAX_PATH).map(str::to_owned),
+                line: location.and_then(|location| location.line).filter(|&line| line != 0),
+            });
+            if functions.len() > MAX_INLINED {
+                return Vec::new();
+            }
+        }
+        functions
+    }
+}
+
+type Name = fn(SectionId) -> Option<&'static str>;
+
+/// The sections that functions and lines are in, each under the name that
+/// `name` gives it.
+fn load(elf: &Elf, name: Name, held: &mut usize) -> gimli::Dwarf<Bytes> {
+    let mut section = |id| Ok::<_, gimli::Error>(section(elf, id, name, held));
+    gimli::Dwarf::load(&mut section).unwrap_or_default()
+}
+
+/// A section, empty where it is of no use here: what variables are, types and
+/// macros are never decompressed.
+fn section(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
+    let useful = matches!(
+        id,
+        SectionId::DebugAbbrev
+            | SectionId::DebugAddr
+            | SectionId::DebugAranges
+            | SectionId::DebugCuIndex
+            | SectionId::DebugInfo
+            | SectionId::DebugLine
+            | SectionId::DebugLineStr
+            | SectionId::DebugRanges
+            | SectionId::DebugRngLists
+            | SectionId::DebugStr
+            | SectionId::DebugStrOffsets
+    );
+    let name = name(id).filter(|_| useful);
+    let bytes = name.and_then(|name| elf.section(name)).unwrap_or_default();
+    if !bytes.shares(elf.bytes()) {
+        *held = held.saturating_add(bytes.held());
+    }
+    bytes
+}
+
+/// The package of a split program, beside the program or its debug file.
+fn open_package(beside: &[PathBuf], held: &mut usize) -> Option<DwarfPackage<Bytes>> {
+    beside.iter().find_map(|path| {
+        let mut name = path.clone().into_os_string();
+        name.push(".dwp");
+        let elf = locate::open(Path::new(&name))?;
+        *held = held.saturating_add(elf.bytes().held());
+        let section = |id| Ok::<_, gimli::Error>(section(&elf, id, SectionId::dwo_name, held));
+        DwarfPackage::load(section, Bytes::default()).ok()
+    })
+}
+
+/// A part of a split program, from its package.
+fn packaged(
+    package: Option<&DwarfPackage<Bytes>>,
+    load: &SplitDwarfLoad<Bytes>,
+) -> Option<gimli::Dwarf<Bytes>> {
+    package?.find_cu(load.dwo_id, &load.parent).ok()?
+}
+
+/// A part of a split program, from a file of its own.
+fn separate(
+    locator: &Locator,
+    wanted: &SplitDwarfLoad<Bytes>,
+    held: &mut usize,
+) -> Option<gimli::Dwarf<Bytes>> {
+    let name = wanted.path.as_ref()?.slice();
+    let directory = wanted.comp_dir.as_ref().map(Bytes::slice).unwrap_or_default();
+    let path = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let elf = locator.part(path(directory), path(name))?;
+    let mut size = elf.bytes().held();
+    let mut dwarf = load(&elf, SectionId::dwo_name, &mut size);
+    let header = dwarf.units().next().ok()??;
+    if dwarf.unit(header).ok()?.dwo_id != Some(wanted.dwo_id) {
+        return None;
+    }
+    *held = held.saturating_add(size);
+    dwarf.make_dwo(&wanted.parent);
+    Some(dwarf)
+}
