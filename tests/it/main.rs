@@ -6,10 +6,10 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod destinations;
 mod dump;
 mod faults;
 mod observer;
-mod outputs;
 mod record;
 mod shares;
 mod target;
