@@ -199,6 +199,11 @@ impl<'a> CopiedMemory<'a> {
 }
 
 impl Memory for CopiedMemory<'_> {
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        self.copied.stack.slice(at, 1)?;
+        Some((self.copied.stack.start, &self.copied.stack.bytes))
+    }
+
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
         if let Some(found) = self.copied.stack.slice(at, into.len()) {
             into.copy_from_slice(found);

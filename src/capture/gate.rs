@@ -2,11 +2,7 @@
 //! doing? Answered by two files of `/proc` that are kept open, without
 //! touching the thread.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::{
     snapshot::{Architecture, Register, Registers},
@@ -28,6 +24,7 @@ pub struct Schedule {
 
 /// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub enum Look {
     /// It runs, or waits for a processor.
     Runnable,

@@ -58,9 +58,27 @@ pub fn harm(process: &Process, tid: Tid, call: Option<Syscall>, registers: &Regi
 
 /// Calls that were measured to go on after a stop.
 const RESUMED: &[&str] = &[
-    "nanosleep", "clock_nanosleep", "poll", "ppoll", "select", "pselect6", "futex",
-    "futex_waitv", "pause", "rt_sigsuspend", "wait4", "waitid", "flock", "fcntl", "msgrcv",
-    "mq_timedreceive", "open", "openat", "restart_syscall", "fsync", "fdatasync",
+    "nanosleep",
+    "clock_nanosleep",
+    "poll",
+    "ppoll",
+    "select",
+    "pselect6",
+    "futex",
+    "futex_waitv",
+    "pause",
+    "rt_sigsuspend",
+    "wait4",
+    "waitid",
+    "flock",
+    "fcntl",
+    "msgrcv",
+    "mq_timedreceive",
+    "open",
+    "openat",
+    "restart_syscall",
+    "fsync",
+    "fdatasync",
 ];
 
 fn socket_harm(process: &Process, fd: i32) -> Harm {
@@ -78,10 +96,26 @@ pub(super) fn fails_when_stopped(call: Syscall) -> bool {
     matches!(
         call.name(),
         Some(
-            "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "semop" | "semtimedop"
-                | "rt_sigtimedwait" | "io_getevents" | "io_pgetevents" | "read" | "readv"
-                | "recvfrom" | "recvmsg" | "recvmmsg" | "accept" | "accept4" | "connect"
-                | "write" | "writev" | "sendto" | "sendmsg"
+            "epoll_wait"
+                | "epoll_pwait"
+                | "epoll_pwait2"
+                | "semop"
+                | "semtimedop"
+                | "rt_sigtimedwait"
+                | "io_getevents"
+                | "io_pgetevents"
+                | "read"
+                | "readv"
+                | "recvfrom"
+                | "recvmsg"
+                | "recvmmsg"
+                | "accept"
+                | "accept4"
+                | "connect"
+                | "write"
+                | "writev"
+                | "sendto"
+                | "sendmsg"
         )
     )
 }

@@ -59,10 +59,13 @@ pub struct Ask {
     pub copied: Copied,
     /// Its schedule when it was looked at.
     pub schedule: Option<Schedule>,
+    /// The moment that the sample is about.
+    pub at: Instant,
 }
 
 /// What became of a thread that was asked to stop.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub enum Arrival {
     /// It was stopped, copied, and let go.
     Caught(Catch),
@@ -79,8 +82,8 @@ pub struct Catch {
     pub registers: Registers,
     /// Its memory.
     pub copied: Copied,
-    /// Whether it had first to wait for a processor in order to stop: when it
-    /// was asked, it was not on one. `None` where the kernel does not count.
+    /// Whether it was waiting for a processor at the moment that the sample is
+    /// about. `None` where the kernel does not count.
     pub queued: Option<bool>,
     /// How long it was held, at most: from the last moment at which it had
     /// not yet stopped.
@@ -200,13 +203,20 @@ impl Stops {
         (process, memory, gate): (&Process, &LiveMemory, Option<&Gate>),
     ) -> Option<Catch> {
         self.calls += 3;
-        let Pending { ask: Ask { tid, mut copied, schedule }, running } = pending;
+        let Pending { ask: Ask { tid, mut copied, schedule, at }, running } = pending;
         let kernel = stopped.registers().ok()?;
         let registers = registers::from_kernel(&kernel);
         let sp = Address(registers.get(Architecture::HOST.sp())?);
         let in_time = copied.fill(memory, sp, Some(running + LONGEST));
         let after = gate.and_then(|gate| gate.schedule().ok().flatten());
-        let queued = schedule.zip(after).map(|(before, after)| after.slices != before.slices);
+        let queued = schedule.zip(after).map(|(before, after)| {
+            // The kernel counts the waiting of a thread when it ends. One that
+            // waited for longer than it is since that moment waited at it. One
+            // that waited less was on a processor then, and has lost it, often
+            // to this very program.
+            let waited = Duration::from_nanos(after.wait.saturating_sub(before.wait));
+            waited > at.elapsed()
+        });
         if stopped.asked
             && let Some(again) = registers::unnoticed(&kernel, || process.is_filtered(tid))
         {

@@ -48,9 +48,8 @@ impl Process {
     pub fn open(pid: Pid) -> io::Result<Self> {
         let fd = PidFd::open(pid)?;
         let path = |name: &str| format!("/proc/{pid}/{name}");
-        let by_path = |name: &str| {
-            File::options().read(true).custom_flags(libc::O_PATH).open(path(name))
-        };
+        let by_path =
+            |name: &str| File::options().read(true).custom_flags(libc::O_PATH).open(path(name));
         Ok(Self {
             pid,
             fd,
@@ -113,7 +112,7 @@ impl Process {
         let len = self.leader.read_at(&mut bytes, 0).unwrap_or(0);
         // The name before the state may itself hold anything, `)` too.
         let after_name = bytes.get(..len).and_then(|bytes| bytes.rsplit(|&b| b == b')').next());
-        matches!(after_name, Some([b' ', b'T' | b't', ..]))
+        matches!(after_name, Some([b' ', b'T', ..]))
     }
 
     /// Where its files are.

@@ -70,8 +70,8 @@ mod tests {
             places.push(offset % 1_000_000);
         }
         for tenth in 0..10 {
-            let range = tenth * 100_000..(tenth + 1) * 100_000;
-            let share = places.iter().filter(|place| range.contains(place)).count();
+            let range = tenth * 100_000..(tenth + 1) * 100_000_u128;
+            let share = places.iter().filter(|place| range.contains(*place)).count();
             assert!((60..140).contains(&share), "{share} of 1000 in tenth {tenth}");
         }
     }

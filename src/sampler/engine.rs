@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::watched::Watched;
 use crate::{
-    capture::{Ask, Catch, Copied, CopiedMemory, Harm, Look, harm},
-    memory::{Address, WorkingSet},
+    capture::{Catch, Copied, CopiedMemory, Harm, Look, harm},
+    memory::Address,
     module::Modules,
     process::{LiveMemory, Process},
     snapshot::{Architecture, Mapping, Registers},
-    stack::{End, Frame, Stack},
-    task::{State, Syscall, Tid},
+    stack::{End, Stack},
+    task::{State, Tid},
     unwind::{Tables, Unwinder},
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Sample {
 
 /// What a look at a thread found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
 pub(super) enum Examined {
     /// It has ended.
     Ended,
@@ -81,8 +82,7 @@ impl Engine {
     /// The process runs another program now.
     pub(super) fn start_over(&mut self, tables: &Tables) {
         self.mappings = self.process.mappings().unwrap_or_default();
-        self.unwinder =
-            Unwinder::new(self.mappings.clone(), self.process.root(), tables.clone());
+        self.unwinder = Unwinder::new(self.mappings.clone(), self.process.root(), tables.clone());
         self.read = Instant::now();
     }
 
@@ -162,28 +162,24 @@ impl Engine {
         }
     }
 
-    /// Unwind what a stop has brought. `Err` when it was not enough: the
+    /// Unwind what a stop has brought. `None` when it was not enough: the
     /// thread is to be stopped again, for a deeper copy.
     pub(super) fn finish(
         &mut self,
         watched: &mut Watched,
         caught: Catch,
         modules: &mut Modules,
-    ) -> Result<Sample, Ask> {
-        let Catch { tid, registers, copied, partial, .. } = caught;
+    ) -> Option<Sample> {
+        let Catch { registers, copied, partial, .. } = caught;
         let (stack, short) = self.unwind(modules, &registers, &copied, watched);
-        if short && !partial && let Some(depth) = watched.depth.deeper() {
+        if short
+            && !partial
+            && let Some(depth) = watched.depth.deeper()
+        {
             watched.depth = depth;
-            return Err(self.ask(tid, watched));
+            return None;
         }
-        Ok(Sample { state: State::Running, registers, copied, stack })
-    }
-
-    /// What to ask a thread for.
-    #[expect(clippy::unused_self, reason = "the copy is one of this process")]
-    pub(super) fn ask(&self, tid: Tid, watched: &Watched) -> Ask {
-        let copied = Copied::prepare(watched.depth, &watched.working);
-        Ask { tid, copied, schedule: watched.seen }
+        Some(Sample { state: State::Running, registers, copied, stack })
     }
 
     /// Unwind; and whether the copy ended before the stack did.
@@ -216,10 +212,3 @@ impl Engine {
         }
     }
 }
-
-/// The state of a thread that was stopped because the kernel would not say
-/// what it does, from what the stop found.
-pub(super) fn state_by_stop(interrupted: Option<Syscall>) -> State {
-    interrupted.map_or(State::Running, State::Blocked)
-}
-

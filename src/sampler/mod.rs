@@ -65,8 +65,8 @@ pub struct Recording {
     pub targets_ended: bool,
     /// Targets that could not be watched, while others could.
     pub refused: Vec<Error>,
-    /// Keeps the files of the origins within reach.
-    held: Vec<Process>,
+    /// The targets, still held: this keeps the files of the origins within reach.
+    pub processes: Vec<Process>,
 }
 
 /// Where symbols of a process that lie in no module are found.
@@ -109,8 +109,8 @@ pub struct Dump {
     pub origin: Origin,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
-    /// Keeps the files of the origin within reach.
-    held: Process,
+    /// The target, still held: this keeps the files of the origin within reach.
+    pub process: Process,
 }
 
 /// Why a target cannot be watched.

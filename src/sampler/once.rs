@@ -10,12 +10,13 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Dump, Error, Origin, ThreadDump,
-    engine::{Engine, Examined, Sample, state_by_stop},
+    engine::{Engine, Examined, Sample},
     open,
-    watched::Watched,
+    shared::NO_SYSCALL,
+    watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Copied, Gate, Stops},
+    capture::{Arrival, Copied, Gate, Stops},
     memory::{Address, Piece},
     module::Modules,
     process::{LiveMemory, Process},
@@ -50,8 +51,8 @@ pub fn dump(target: Pid) -> Result<Dump, Error> {
         threads: looked.threads.into_iter().map(describe).collect(),
         modules: looked.modules,
         origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },
-        notes: looked.notes,
-        held: process,
+        notes: Some(looked.note).into_iter().filter(|note| !note.is_empty()).collect(),
+        process,
     })
 }
 
@@ -78,7 +79,7 @@ pub fn capture(target: Pid) -> Result<Captured, Error> {
         .collect();
     let root = process.root();
     let snapshot = snapshot::Process { pid: target, mappings, root, threads, pieces };
-    Ok(Captured { snapshot, held: process })
+    Ok(Captured { snapshot, process })
 }
 
 /// A snapshot of a live process.
@@ -86,8 +87,8 @@ pub fn capture(target: Pid) -> Result<Captured, Error> {
 pub struct Captured {
     /// The snapshot. Its root is that of the live process.
     pub snapshot: snapshot::Process,
-    /// Keeps the files of the snapshot within reach.
-    pub held: Process,
+    /// The process, still held: this keeps the files of the snapshot within reach.
+    pub process: Process,
 }
 
 /// The most that is copied of one range.
@@ -106,8 +107,12 @@ struct Looked {
     engine: Engine,
     modules: Modules,
     threads: Vec<(Tid, Sample)>,
-    notes: Vec<String>,
+    /// What had to be done another way than wanted; empty for nothing.
+    note: String,
 }
+
+/// A thread that was asked to stop, and what is known of it without that.
+type Waiting = (Watched, Asked, Sample);
 
 fn look(target: Pid) -> Result<Looked, Error> {
     let process = open(target)?;
@@ -115,84 +120,78 @@ fn look(target: Pid) -> Result<Looked, Error> {
     let engine = Engine::new(process, &Tables::Never);
     let engine = engine.map_err(|source| Error::new(target, source))?;
     let mut looked =
-        Looked { engine, modules: Modules::default(), threads: Vec::new(), notes: Vec::new() };
+        Looked { engine, modules: Modules::default(), threads: Vec::new(), note: String::new() };
     let mut stops = Stops::default();
-    let mut asked = FxHashMap::default();
+    let mut waiting = FxHashMap::default();
     for tid in tids {
-        looked.look(tid, &mut stops, &mut asked);
+        if let Some(asked) = looked.look(tid, &mut stops) {
+            waiting.insert(tid, asked);
+        }
     }
-    looked.collect(&mut stops, &mut asked);
-    for (tid, (_, otherwise)) in asked {
-        looked.threads.push((tid, otherwise));
-    }
+    looked.collect(&mut stops, &mut waiting);
+    let known = waiting.into_iter().map(|(tid, (_, _, otherwise))| (tid, otherwise));
+    looked.threads.extend(known);
     Ok(looked)
 }
 
 impl Looked {
-    fn look(
-        &mut self,
-        tid: Tid,
-        stops: &mut Stops,
-        asked: &mut FxHashMap<Tid, (Watched, Sample)>,
-    ) {
-        let Ok(gate) = Gate::open(self.engine.process.pid(), tid) else { return };
-        let mut watched = Watched::new(tid, ThreadId(0), gate, Instant::now());
-        let Ok(schedule) = watched.gate.schedule() else { return };
-        watched.seen = schedule;
+    /// Look at a thread; and ask it to stop, if it must.
+    fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
+        let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
+        let now = Instant::now();
+        let mut watched = Watched::new(tid, ThreadId(0), gate, now);
+        watched.seen = watched.gate.schedule().ok()?;
         let nothing = Sample {
             state: State::Running,
             registers: Registers::unknown(),
             copied: Copied::default(),
             stack: Stack { frames: Vec::new(), end: End::NotCaught },
         };
-        let otherwise = match self.engine.examine(&mut watched, &mut self.modules) {
-            Examined::Ended => return,
-            Examined::Still(sample) => return self.threads.push((tid, sample)),
-            Examined::Incomplete(sample, _) => sample,
-            Examined::Runnable | Examined::Unknown => nothing,
-        };
-        let ask = self.engine.ask(tid, &watched);
-        match stops.ask(ask) {
-            Ok(()) => {
-                asked.insert(tid, (watched, otherwise));
+        let (state, otherwise) = match self.engine.examine(&mut watched, &mut self.modules) {
+            Examined::Ended => return None,
+            Examined::Still(sample) => {
+                self.threads.push((tid, sample));
+                return None;
             }
-            Err(_) => self.threads.push((tid, otherwise)),
+            Examined::Incomplete(sample, _) => (Some(sample.state), sample),
+            Examined::Runnable => (None, nothing),
+            Examined::Unknown => {
+                NO_SYSCALL.clone_into(&mut self.note);
+                (None, nothing)
+            }
+        };
+        if stops.ask(watched.ask(now)).is_err() {
+            self.threads.push((tid, otherwise));
+            return None;
         }
+        let asked = Asked { ticks: 1, until: now, otherwise: None, state };
+        Some((watched, asked, otherwise))
     }
 
-    fn collect(&mut self, stops: &mut Stops, asked: &mut FxHashMap<Tid, (Watched, Sample)>) {
+    fn collect(&mut self, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
         let until = Instant::now() + PATIENCE;
         loop {
             let engine = &self.engine;
             let of = |tid| {
-                let (watched, _): &(Watched, Sample) = asked.get(&tid)?;
+                let (watched, _, _) = waiting.get(&tid)?;
                 Some((&engine.process, &engine.memory, Some(&watched.gate)))
             };
             let caught = match stops.next(until, of) {
                 None => return,
                 Some(Arrival::Ended(tid)) => {
-                    asked.remove(&tid);
+                    waiting.remove(&tid);
                     continue;
                 }
                 Some(Arrival::Caught(caught)) => caught,
             };
-            let Catch { tid, queued, interrupted, .. } = caught;
-            let Some((watched, otherwise)) = asked.get_mut(&tid) else { continue };
-            match self.engine.finish(watched, caught, &mut self.modules) {
-                Ok(mut sample) => {
-                    sample.state = match otherwise.state {
-                        State::Running if queued == Some(true) => State::Queued,
-                        State::Running => state_by_stop(interrupted),
-                        state => state,
-                    };
-                    self.threads.push((tid, sample));
-                    asked.remove(&tid);
-                }
-                Err(ask) => {
-                    if stops.ask(ask).is_err() {
-                        asked.remove(&tid);
-                    }
-                }
+            let tid = caught.tid;
+            let Some((watched, asked, _)) = waiting.get_mut(&tid) else { continue };
+            let state = asked.judge(&caught);
+            if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
+                self.threads.push((tid, Sample { state, ..sample }));
+                waiting.remove(&tid);
+            } else if stops.ask(watched.ask(asked.until)).is_err() {
+                waiting.remove(&tid);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use nix::sys::{
     prctl::set_timerslack,
-    resource::{UsageWho, getrusage},
+    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
 };
 
 use super::{
@@ -47,6 +47,15 @@ pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<R
     })
 }
 
+/// Two descriptors a thread stay open, and a process may have thousands. The
+/// soft limit is low for the sake of programs that use `select`, which this
+/// one does not.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 struct Recorder<'a> {
     options: &'a Options,
     control: &'a Control,
@@ -66,8 +75,7 @@ impl<'a> Recorder<'a> {
         let mut refused = Vec::new();
         for &pid in pids {
             let target = open(pid).and_then(|process| {
-                Target::new(process, &mut shared, began)
-                    .map_err(|source| Error::new(pid, source))
+                Target::new(process, &mut shared, began).map_err(|source| Error::new(pid, source))
             });
             match target {
                 Ok(target) => targets.push(target),
@@ -77,6 +85,7 @@ impl<'a> Recorder<'a> {
         if targets.is_empty() {
             return Err(refused.into_iter().next().unwrap_or(Error::NoSuchProcess(Pid(0))));
         }
+        raise_descriptor_limit();
         // The kernel otherwise wakes this thread up to 50 µs late, to save power.
         let _ = set_timerslack(1);
         let clock = Clock::new(options.rate, fastrand::Rng::new());
@@ -138,7 +147,7 @@ impl<'a> Recorder<'a> {
                 continue;
             }
             left = true;
-            target.tick(now, &mut self.stops, &mut self.shared);
+            target.tick(tick.at, &mut self.stops, &mut self.shared);
         }
         self.collect(now + PATIENCE);
         self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
@@ -179,8 +188,8 @@ impl<'a> Recorder<'a> {
             costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
             costs.own_memory = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
         }
-        let held = self.targets.into_iter().map(|target| target.engine.process).collect();
+        let processes = self.targets.into_iter().map(|target| target.engine.process).collect();
         let refused = self.refused;
-        Recording { profile, costs, modules, origins, targets_ended, refused, held }
+        Recording { profile, costs, modules, origins, targets_ended, refused, processes }
     }
 }

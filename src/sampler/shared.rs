@@ -8,10 +8,9 @@ use super::{
     watched::{Found, Watched},
 };
 use crate::{
-    capture::Schedule,
     module::Modules,
     process::Process,
-    profile::{self, Costs, Key, Profile, ProcessId, ThreadId, Weight},
+    profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
     stack::{End, Stack},
     task::{State, Tid},
     unwind::Tables,
@@ -32,6 +31,10 @@ pub(super) struct Shared {
     pub(super) runnable: u64,
     pub(super) blocked: u64,
 }
+
+/// What is said once where `/proc/PID/task/TID/syscall` cannot be read.
+pub(super) const NO_SYSCALL: &str =
+    "the kernel does not say which system call a thread is in: blocked threads were stopped";
 
 /// How a sample was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +61,7 @@ impl Shared {
     }
 
     pub(super) fn add_process(&mut self, process: &Process) -> ProcessId {
-        let origin =
-            Origin { root: process.root(), namespace_pid: process.namespace_pid() };
+        let origin = Origin { root: process.root(), namespace_pid: process.namespace_pid() };
         self.origins.push(origin);
         self.profile.add_process(profile::Process {
             pid: process.pid(),
@@ -115,7 +117,6 @@ impl Shared {
         watched: &mut Watched,
         found: Found,
         (until, ticks): (Instant, u64),
-        schedule: Option<Schedule>,
         how: How,
     ) {
         if self.costs.caught.total() == 0 {
@@ -124,14 +125,14 @@ impl Shared {
         let wall = until.saturating_duration_since(watched.since);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
-        let [cpu, queued] = match (watched.counted, schedule) {
+        let [cpu, queued] = match (watched.counted, watched.seen) {
             (Some(before), Some(now)) => [
                 Duration::from_nanos(now.run.saturating_sub(before.run)),
                 Duration::from_nanos(now.wait.saturating_sub(before.wait)),
             ],
             _ => [Duration::ZERO; 2],
         };
-        watched.counted = schedule;
+        watched.counted = watched.seen;
         let key = Key { thread: watched.id, state: found.state, stack: found.stack };
         self.profile.count(key, Weight { ticks, wall, cpu, queued });
         if found.state == State::Running {

@@ -8,14 +8,14 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    engine::{Engine, Examined, state_by_stop},
-    shared::{How, Shared},
-    watched::{Asked, Found, Settled, Watched},
+    engine::{Engine, Examined},
+    shared::{How, NO_SYSCALL, Shared},
+    watched::{Asked, Settled, Watched},
 };
 use crate::{
     capture::{Arrival, Catch, Gate, Stops},
     process::Process,
-    profile::{self, ProcessId},
+    profile::ProcessId,
     stack::{End, Stack},
     task::{State, Tid},
 };
@@ -137,7 +137,7 @@ impl Target {
         stops.forget(tid);
         self.listed = None;
         if let Some(mut watched) = self.threads.remove(&tid) {
-            give_up(&mut watched, self.id, shared);
+            give_up(&mut watched, shared);
         }
     }
 
@@ -154,7 +154,7 @@ impl Target {
         match arrival {
             Arrival::Ended(_) => self.end(tid, stops, shared),
             Arrival::Caught(caught) => {
-                finish(&mut self.engine, self.id, watched, caught, stops, shared);
+                finish(&mut self.engine, watched, caught, stops, shared);
             }
         }
         None
@@ -164,7 +164,7 @@ impl Target {
     /// counted with what is known without it.
     pub(super) fn close(&mut self, shared: &mut Shared) {
         for watched in self.threads.values_mut() {
-            give_up(watched, self.id, shared);
+            give_up(watched, shared);
             shared.name_thread(watched.id, &self.engine.process, watched.tid);
         }
         shared.calls += self.engine.memory.reads();
@@ -193,19 +193,19 @@ fn look(
     let schedule = watched.gate.schedule().map_err(|_| Gone)?;
     shared.calls += 1;
     if let Some(found) = watched.unchanged(schedule) {
-        shared.count(watched, found, (now, 1), schedule, How::Unchanged);
+        shared.count(watched, found, (now, 1), How::Unchanged);
         return Ok(());
     }
     watched.settled = None;
     watched.seen = schedule;
     shared.calls += 1;
-    let process = ProcessId(shared.process_of(watched.id));
+    let process = shared.process_of(watched.id);
     let (state, otherwise) = match engine.examine(watched, &mut shared.modules) {
         Examined::Ended => return Err(Gone),
         Examined::Still(sample) => {
             let found = shared.found(process, sample.state, &sample.stack);
             watched.settled = Some(Settled { found, stopped_from: None });
-            shared.count(watched, found, (now, 1), schedule, How::Still);
+            shared.count(watched, found, (now, 1), How::Still);
             name(engine, watched, shared);
             return Ok(());
         }
@@ -213,29 +213,24 @@ fn look(
             let found = shared.found(process, sample.state, &sample.stack);
             (Some(sample.state), Some((found, look)))
         }
-        Examined::Runnable => (Some(State::Running), None),
+        Examined::Runnable => (None, None),
         Examined::Unknown => {
             shared.note(NO_SYSCALL);
             (None, None)
         }
     };
-    let ask = engine.ask(watched.tid, watched);
-    let until = now;
-    watched.asked = Some(Asked { ticks: 1, until, otherwise, state });
-    if stops.ask(ask).is_err() {
+    watched.asked = Some(Asked { ticks: 1, until: now, otherwise, state });
+    if stops.ask(watched.ask(now)).is_err() {
         // It is ending, or has been refused.
-        give_up(watched, process, shared);
+        give_up(watched, shared);
     }
     Ok(())
 }
 
-/// What is said once where `/proc/PID/task/TID/syscall` cannot be read.
-const NO_SYSCALL: &str =
-    "the kernel does not say which system call a thread is in: blocked threads were stopped";
-
 /// Count a thread that was asked to stop with what is known without the stop.
-fn give_up(watched: &mut Watched, process: ProcessId, shared: &mut Shared) {
+fn give_up(watched: &mut Watched, shared: &mut Shared) {
     let Some(asked) = watched.asked.take() else { return };
+    let process = shared.process_of(watched.id);
     let found = asked.otherwise.map_or_else(
         || {
             let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
@@ -243,42 +238,33 @@ fn give_up(watched: &mut Watched, process: ProcessId, shared: &mut Shared) {
         },
         |(found, _)| found,
     );
-    let schedule = watched.seen;
-    shared.count(watched, found, (asked.until, asked.ticks), schedule, How::Missed);
+    shared.count(watched, found, (asked.until, asked.ticks), How::Missed);
 }
 
 /// A thread was caught: unwind it, and count it.
 fn finish(
     engine: &mut Engine,
-    process: ProcessId,
     watched: &mut Watched,
     caught: Catch,
     stops: &mut Stops,
     shared: &mut Shared,
 ) {
-    let Catch { queued, held, partial, interrupted, .. } = caught;
-    shared.held(held, partial);
-    let sample = match engine.finish(watched, caught, &mut shared.modules) {
-        Ok(sample) => sample,
-        Err(ask) => {
-            if stops.ask(ask).is_err() {
-                give_up(watched, process, shared);
-            }
-            return;
+    shared.held(caught.held, caught.partial);
+    let process = shared.process_of(watched.id);
+    let Some(asked) = &mut watched.asked else { return };
+    let (state, at) = (asked.judge(&caught), asked.until);
+    let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
+        if stops.ask(watched.ask(at)).is_err() {
+            give_up(watched, shared);
         }
+        return;
     };
     let Some(asked) = watched.asked.take() else { return };
-    let state = match asked.state {
-        Some(State::Running) if queued == Some(true) => State::Queued,
-        Some(state) => state,
-        None => state_by_stop(interrupted),
-    };
     let found = shared.found(process, state, &sample.stack);
     if let Some((_, look)) = asked.otherwise {
         watched.settled = Some(Settled { found, stopped_from: Some(look) });
     }
-    let schedule = watched.seen;
-    shared.count(watched, found, (asked.until, asked.ticks), schedule, How::Stopped);
+    shared.count(watched, found, (asked.until, asked.ticks), How::Stopped);
     name(engine, watched, shared);
 }
 
@@ -287,4 +273,3 @@ fn name(engine: &Engine, watched: &Watched, shared: &mut Shared) {
         shared.name_thread(watched.id, &engine.process, watched.tid);
     }
 }
-

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    capture::{Depth, Gate, Look, Schedule},
+    capture::{Ask, Catch, Copied, Depth, Gate, Look, Schedule},
     memory::WorkingSet,
     profile::{StackId, ThreadId},
     stack::End,
@@ -60,8 +60,26 @@ pub(super) struct Asked {
     /// For a thread that sleeps: what is known of it without the stop, and how
     /// it was seen.
     pub(super) otherwise: Option<(Found, Look)>,
-    /// The state it is to be counted with, where that is known before the stop.
+    /// The state it is to be counted with, once that is known.
     pub(super) state: Option<State>,
+}
+
+impl Asked {
+    /// The state to count the thread with, from what the stop has found.
+    pub(super) fn judge(&mut self, caught: &Catch) -> State {
+        // Asleep, or stopped once before for this sample.
+        if let Some(known) = self.state {
+            return known;
+        }
+        let state = match (caught.queued, caught.interrupted) {
+            (Some(true), _) => State::Queued,
+            (Some(false), _) | (None, None) => State::Running,
+            // The kernel has said nothing: neither what the thread was doing
+            // before, nor how it was scheduled since.
+            (None, Some(call)) => State::Blocked(call),
+        };
+        *self.state.insert(state)
+    }
 }
 
 /// A stop moves the schedule of a thread that sleeps by two turns: to stop,
@@ -105,6 +123,12 @@ impl Watched {
             }
             _ => None,
         }
+    }
+
+    /// What to ask the thread for, at a moment.
+    pub(super) fn ask(&self, at: Instant) -> Ask {
+        let copied = Copied::prepare(self.depth, &self.working);
+        Ask { tid: self.tid, copied, schedule: self.seen, at }
     }
 
     /// Whether its name should be read again: threads are often named by

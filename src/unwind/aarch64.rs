@@ -9,7 +9,6 @@ pub(super) static MACHINE: Machine = Machine {
     architecture: Architecture::Aarch64,
     // DW_CFA_AARCH64_negate_ra_state has the number of another vendor's.
     vendor: gimli::Vendor::AArch64,
-    return_address: Register(30),
     link: Some(Register(30)),
     // x19 to x29: section 6.1.1. The link register is not among them: a call
     // overwrites it.
@@ -21,6 +20,7 @@ pub(super) static MACHINE: Machine = Machine {
     longest_call: 4,
     ends_in_call,
     call_target,
+    is_stub: |_| false,
     signs_return_addresses: true,
 };
 

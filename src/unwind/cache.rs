@@ -185,7 +185,9 @@ mod tests {
         let kept = codes().filter(|code| cache.get(*code).is_some()).count();
         assert!(kept > 3000, "{kept}");
         cache.retain(|at| at.0 < 0x7fff_0000_8000);
-        assert!(codes().all(|code| cache.get(code).is_none() || code.address().0 < 0x7fff_0000_8000));
+        assert!(
+            codes().all(|code| cache.get(code).is_none() || code.address().0 < 0x7fff_0000_8000)
+        );
         assert!(codes().any(|code| cache.get(code).is_some()));
     }
 }

@@ -27,7 +27,7 @@ const MAX_OPERATIONS: u32 = 1000;
 
 /// The unwind data of one image.
 #[derive(Clone, Debug)]
-pub struct Cfi<'a> {
+pub(super) struct Cfi<'a> {
     eh_frame: Option<EhFrame<Bytes<'a>>>,
     header: Option<EhFrameHdr<Bytes<'a>>>,
     debug_frame: Option<DebugFrame<Bytes<'a>>>,
@@ -56,7 +56,7 @@ pub struct FdeAt {
 
 /// The addresses that a frame description entry answers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Covered {
+pub(super) struct Covered {
     /// The first, as the image counts.
     pub start: u64,
     /// The first behind.

@@ -3,12 +3,11 @@
 use crate::{
     memory::{Address, Memory},
     module::{Modules, Place},
-    snapshot::{Register, Registers},
+    snapshot::Register,
     stack::{CodeAddress, End},
 };
 
 use super::{
-    aarch64,
     rule,
     walk::{Next, Standing, Unwinder},
 };
@@ -32,9 +31,9 @@ impl Unwinder {
                 None => self.guess_by_top(standing, modules, pc),
             };
             if let Some(return_address) = found {
-                standing.registers.keep_only(
-                    self.machine.preserved | 1 << self.machine.architecture.sp().0,
-                );
+                standing
+                    .registers
+                    .keep_only(self.machine.preserved | 1 << self.machine.architecture.sp().0);
                 return Ok(Next::Caller(return_address));
             }
         }
@@ -65,15 +64,18 @@ impl Unwinder {
         let sp = standing.registers.get(architecture.sp())?;
         let top = standing.words.word(sp)?;
         let memory = standing.words.memory();
+        // A stub may have been jumped to, by a function that lies anywhere.
+        let code = self.code(pc, self.machine.longest_call, modules, memory).unwrap_or_default();
+        let callee = (!(self.machine.is_stub)(&code)).then_some(pc);
         let pushed = standing.registers.get(architecture.fp()) == Some(top) && top != 0;
         if pushed {
             let return_address = standing.words.word(sp.wrapping_add(8))?;
-            if self.is_behind_call(return_address, Some(pc), modules, memory) {
+            if self.is_behind_call(return_address, callee, modules, memory) {
                 standing.registers.set(architecture.sp(), sp.wrapping_add(16));
                 return Some(return_address);
             }
         }
-        if self.is_behind_call(top, Some(pc), modules, memory) {
+        if self.is_behind_call(top, callee, modules, memory) {
             standing.registers.set(architecture.sp(), sp.wrapping_add(8));
             return Some(top);
         }
@@ -99,18 +101,11 @@ impl Unwinder {
         (pc.0.wrapping_sub(target) < LARGEST).then_some(signed)
     }
 
-    /// `address` without its signature.
-    fn strip(&self, address: u64) -> u64 {
-        if self.machine.signs_return_addresses {
-            aarch64::strip(address, self.highest_mapped())
-        } else {
-            address
-        }
-    }
-
     /// Whether the instruction before `address` is a call, and one that can
     /// have led to `callee`: a direct call goes to where a function begins, at
-    /// or before `callee`, or to a stub that leads to another image.
+    /// or before `callee`, or to a stub that leads to another image. (A
+    /// function that was jumped to at its end may lie before its caller; its
+    /// frame is then left by its frame pointer.)
     fn is_behind_call(
         &mut self,
         address: u64,
@@ -122,7 +117,7 @@ impl Unwinder {
         let target = (self.machine.call_target)(&code);
         let leads_past = target.zip(callee).is_some_and(|(distance, callee)| {
             let target = Address(address.wrapping_add_signed(distance));
-            target > callee && self.same_mapping(target, callee)
+            target > callee && self.in_one_mapping(target, callee)
         });
         (self.machine.ends_in_call)(&code) && !leads_past
     }
@@ -136,7 +131,7 @@ impl Unwinder {
         memory: &dyn Memory,
     ) -> bool {
         let before = Address(address.wrapping_sub(1));
-        match self.space_mut().find(before, modules, memory) {
+        match self.space.find(before, modules, memory) {
             Place::Anonymous => true,
             Place::Module { .. } => self.is_behind_call(address, None, modules, memory),
             // The walk will say what is there.
@@ -152,16 +147,26 @@ impl Unwinder {
         modules: &mut Modules,
         memory: &dyn Memory,
     ) -> Option<Vec<u8>> {
-        let wanted = self.machine.longest_call;
-        let start = address.checked_sub(wanted)?;
-        let len = usize::try_from(wanted).ok()?;
-        match self.space_mut().find(Address(address.checked_sub(1)?), modules, memory) {
+        let len = self.machine.longest_call;
+        let start = address.checked_sub(u64::try_from(len).ok()?)?;
+        self.code(Address(start), len, modules, memory)
+    }
+
+    /// `len` bytes of code, or fewer at the end of an image.
+    fn code(
+        &mut self,
+        at: Address,
+        len: usize,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> Option<Vec<u8>> {
+        match self.space.find(at, modules, memory) {
             Place::Module { module, bias } => {
-                module.loaded(start.wrapping_sub(bias), len).map(<[u8]>::to_vec)
+                module.loaded(at.0.wrapping_sub(bias), len).map(<[u8]>::to_vec)
             }
             Place::Anonymous => {
                 let mut code = vec![0; len];
-                memory.read(Address(start), &mut code).ok().map(|()| code)
+                memory.read(at, &mut code).ok().map(|()| code)
             }
             Place::NoCode | Place::Unmapped => None,
         }

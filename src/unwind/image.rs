@@ -65,21 +65,22 @@ impl Image {
         context: &mut Context,
     ) -> Result<Option<Step>, End> {
         let cfi = Cfi::of(&self.module, machine);
-        let Some(at) = self.entry(&cfi, address) else { return Ok(None) };
+        let Some(at) = entry(&cfi, &mut self.index, address) else { return Ok(None) };
         self.rows = self.rows.saturating_add(1);
         let rule = cfi.with_row(at, address, context, |row| Rule::of(row, machine));
         let rule = rule.map_err(|_| End::BadUnwindInfo)?;
         Ok(Some(rule.map_or(Step::Row(at), Step::Rule)))
     }
+}
 
-    fn entry(&mut self, cfi: &Cfi<'_>, address: u64) -> Option<FdeAt> {
-        if let Some(at) = cfi.find(address) {
-            return Some(at);
-        }
-        if cfi.is_sorted() {
-            return None;
-        }
-        let index = self.index.get_or_insert_with(|| cfi.index());
-        covering(index, address).map(|covered| covered.fde)
+/// The entry for `address`, by the image's own sorted table if it has one.
+fn entry(cfi: &Cfi<'_>, index: &mut Option<Vec<Covered>>, address: u64) -> Option<FdeAt> {
+    if let Some(at) = cfi.find(address) {
+        return Some(at);
     }
+    if cfi.is_sorted() {
+        return None;
+    }
+    let index = index.get_or_insert_with(|| cfi.index());
+    covering(index, address).map(|covered| covered.fde)
 }

@@ -11,8 +11,6 @@ pub(super) struct Machine {
     pub(super) architecture: Architecture,
     /// Whose call frame instructions its compilers use.
     pub(super) vendor: gimli::Vendor,
-    /// The column of the tables that holds the return address.
-    pub(super) return_address: Register,
     /// The register that holds the return address when a function begins;
     /// `None` where a call puts it on the stack.
     pub(super) link: Option<Register>,
@@ -30,11 +28,14 @@ pub(super) struct Machine {
     pub(super) context: &'static [(Register, u64)],
     /// How many bytes before a return address [`ends_in_call`](Self::ends_in_call)
     /// wants to see.
-    pub(super) longest_call: u64,
+    pub(super) longest_call: usize,
     /// Whether the last of these bytes are a call instruction.
     pub(super) ends_in_call: fn(&[u8]) -> bool,
     /// Where a direct call that ends these bytes goes, relative to their end.
     pub(super) call_target: fn(&[u8]) -> Option<i64>,
+    /// Whether code begins with a jump that every caller shares: what leads
+    /// to another image.
+    pub(super) is_stub: fn(&[u8]) -> bool,
     /// Whether a return address carries a signature in its upper bits.
     pub(super) signs_return_addresses: bool,
 }

@@ -14,6 +14,7 @@
 mod aarch64;
 mod cache;
 mod cfi;
+mod guess;
 mod image;
 mod machine;
 mod rule;

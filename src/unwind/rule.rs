@@ -69,7 +69,10 @@ impl Rule {
     /// `size` bytes of stack: cfa = register + size + 8, ra = *(cfa - 8)
     pub(super) const fn bare(register: Register, size: i32) -> Self {
         Self {
-            cfa: Cfa::Offset { register: register.0.to_le_bytes()[0], offset: size.wrapping_add(8) },
+            cfa: Cfa::Offset {
+                register: register.0.to_le_bytes()[0],
+                offset: size.wrapping_add(8),
+            },
             return_address: ReturnAddress::Slot(-1),
             saved: 0,
             slots: [0; Self::SLOTS],
@@ -358,7 +361,8 @@ pub(super) fn follow_frame_pointer(
     if fp % 8 != 0 || fp < floor {
         return Err(End::NoUnwindInfo);
     }
-    let (Some(next), Some(return_address)) = (words.word(fp), words.word(fp.wrapping_add(8))) else {
+    let (Some(next), Some(return_address)) = (words.word(fp), words.word(fp.wrapping_add(8)))
+    else {
         return Err(End::Unreadable);
     };
     *registers = Registers::unknown();

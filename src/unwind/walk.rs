@@ -36,12 +36,11 @@ const OTHER_STACK: u64 = 64 << 20;
 /// The unwinder of one process.
 #[derive(Debug)]
 pub struct Unwinder {
-    machine: &'static Machine,
-    space: AddressSpace,
-    mappings: Vec<Mapping>,
+    pub(super) machine: &'static Machine,
+    pub(super) space: AddressSpace,
     tables: Tables,
     images: HashMap<ModuleId, Image, FxBuildHasher>,
-    cache: Cache,
+    pub(super) cache: Cache,
     context: Box<Context>,
 }
 
@@ -64,17 +63,17 @@ pub struct Walk {
 }
 
 /// Where a walk stands.
-struct Standing<'a> {
-    code: CodeAddress,
-    registers: Registers,
-    words: Words<'a>,
-    /// The stack pointer, or at least not above it.
-    floor: u64,
+pub(super) struct Standing<'a> {
+    pub(super) code: CodeAddress,
+    pub(super) registers: Registers,
+    pub(super) words: Words<'a>,
+    /// The stack pointer, or where it is not known an address that it is above.
+    pub(super) floor: u64,
     switches: u32,
 }
 
 /// Where a step led.
-enum Next {
+pub(super) enum Next {
     /// To the return address of a call.
     Caller(u64),
     /// To the instruction that a signal interrupted.
@@ -92,15 +91,13 @@ impl Unwinder {
 
     pub(super) fn of(
         architecture: Architecture,
-        mut mappings: Vec<Mapping>,
+        mappings: Vec<Mapping>,
         root: Root,
         tables: Tables,
     ) -> Self {
-        mappings.sort_by_key(|mapping| mapping.range.start);
         Self {
             machine: Machine::of(architecture),
-            space: AddressSpace::new(mappings.clone(), root),
-            mappings,
+            space: AddressSpace::new(mappings, root),
             tables,
             images: HashMap::default(),
             cache: Cache::new(),
@@ -112,15 +109,14 @@ impl Unwinder {
     /// stays known.
     pub fn update(&mut self, mut mappings: Vec<Mapping>) {
         mappings.sort_by_key(|mapping| mapping.range.start);
-        let kept: Vec<Range<Address>> = unchanged(&self.mappings, &mappings);
+        let kept = unchanged(self.space.mappings(), &mappings);
         self.cache.retain(|at| {
             // The lookup address of a return address is one lower.
             let at = Address(at.0.saturating_sub(1));
             let after = kept.partition_point(|range| range.start <= at);
             after.checked_sub(1).and_then(|last| kept.get(last)).is_some_and(|kept| at < kept.end)
         });
-        self.space.update(mappings.clone());
-        self.mappings = mappings;
+        self.space.update(mappings);
     }
 
     /// The images of the process.
@@ -161,8 +157,8 @@ impl Unwinder {
             let (frame, next) = match self.step(&mut standing, modules) {
                 Ok(step) => step,
                 Err(place) => {
-                    walk.unmapped = matches!(place, Place::Unmapped)
-                        .then(|| standing.code.lookup());
+                    walk.unmapped =
+                        matches!(place, Place::Unmapped).then(|| standing.code.lookup());
                     break End::Implausible;
                 }
             };
@@ -310,33 +306,45 @@ impl Unwinder {
             Next::Switched(address) => (address, true, true),
             Next::Interrupted(address) => (address, true, false),
         };
-        let address = if self.machine.signs_return_addresses && is_call {
-            aarch64::strip(address, self.mappings.last().map_or(0, |last| last.range.end.0))
-        } else {
-            address
-        };
+        let address = if is_call { self.strip(address) } else { address };
         // Where threads begin, runtimes put a 0 for the return address.
         if address == 0 && is_call {
             return Err(End::Root);
         }
-        let before = standing.floor;
-        let after = standing.registers.get(architecture.sp()).unwrap_or(before);
-        let is_above = after > before && after - before < OTHER_STACK;
-        if !is_above && may_switch {
-            standing.switches += 1;
-            if standing.switches > MAX_SWITCHES {
+        if let Some(after) = standing.registers.get(architecture.sp()) {
+            let before = standing.floor;
+            let is_above = after > before && after - before < OTHER_STACK;
+            if may_switch && !is_above {
+                standing.switches += 1;
+                if standing.switches > MAX_SWITCHES {
+                    return Err(End::Implausible);
+                }
+            } else if after < before || after == before && !was_interrupted {
+                // An innermost function may have taken nothing of the stack.
                 return Err(End::Implausible);
             }
-        } else if after < before || after == before && !was_interrupted {
-            // An innermost function may have taken nothing of the stack.
-            return Err(End::Implausible);
+            standing.floor = after;
         }
-        standing.floor = after;
         standing.registers.set(architecture.pc(), address);
         let address = Address(address);
         standing.code =
             if is_call { CodeAddress::Return(address) } else { CodeAddress::Instruction(address) };
         Ok(())
+    }
+
+    /// `address` without its signature, where the machine signs.
+    #[inline]
+    pub(super) fn strip(&self, address: u64) -> u64 {
+        if self.machine.signs_return_addresses {
+            aarch64::strip(address, self.space.mappings().last().map_or(0, |last| last.range.end.0))
+        } else {
+            address
+        }
+    }
+
+    /// Whether both addresses lie in one mapping.
+    pub(super) fn in_one_mapping(&self, one: Address, other: Address) -> bool {
+        self.space.mapping(one).is_some_and(|mapping| mapping.range.contains(&other))
     }
 }
 
@@ -363,6 +371,5 @@ fn is_trampoline(module: &Module, code: CodeAddress, local: u64, machine: &Machi
         Architecture::Aarch64 => 4,
     };
     let is_at = |at| module.loaded(at, bytes.len()) == Some(bytes);
-    is_at(local)
-        || matches!(code, CodeAddress::Instruction(_)) && is_at(local.wrapping_sub(second))
+    is_at(local) || matches!(code, CodeAddress::Instruction(_)) && is_at(local.wrapping_sub(second))
 }

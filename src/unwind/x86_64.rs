@@ -7,7 +7,6 @@ use super::machine::Machine;
 pub(super) static MACHINE: Machine = Machine {
     architecture: Architecture::X86_64,
     vendor: gimli::Vendor::Default,
-    return_address: Register(16),
     link: None,
     // rbx, rbp, r12 to r15: section 3.2.1.
     preserved: 1 << 3 | 1 << 6 | 0b1111 << 12,
@@ -41,6 +40,7 @@ pub(super) static MACHINE: Machine = Machine {
     longest_call: 8,
     ends_in_call,
     call_target,
+    is_stub,
     signs_return_addresses: false,
 };
 
@@ -50,10 +50,14 @@ fn ends_in_call(code: &[u8]) -> bool {
 }
 
 fn call_target(code: &[u8]) -> Option<i64> {
-    match code.last_chunk() {
-        Some([0xe8, distance @ ..]) => Some(i32::from_le_bytes(*distance).into()),
-        _ => None,
-    }
+    let [opcode, distance @ ..] = code.last_chunk::<5>()?;
+    (*opcode == 0xe8).then(|| i32::from_le_bytes(*distance).into())
+}
+
+/// jmp *x(%rip), perhaps behind an endbr64 or with a prefix.
+fn is_stub(code: &[u8]) -> bool {
+    let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    code.strip_prefix(&[0xf2]).unwrap_or(code).starts_with(&[0xff, 0x25])
 }
 
 /// Whether the last `len` bytes are `FF /2` with its addressing bytes
