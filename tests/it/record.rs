@@ -169,9 +169,8 @@ fn statistics_say_what_it_cost() {
     assert!(number("/ticks/made") <= number("/ticks/wanted") + 1.0, "{stats:#}");
     assert!((samples - 2.0 * number("/ticks/made")).abs() <= 4.0, "{stats:#}");
     assert!(number("/samples/unchanged") > 0.4 * samples, "{stats:#}");
-    // A thread that was caught late may be asleep by then, so this is no
-    // equality.
-    assert!(number("/held_microseconds/stops") >= number("/samples/stopped"), "{stats:#}");
+    let stops = number("/held_microseconds/stops");
+    assert!(stops > 0.0 && stops <= number("/samples/stopped") + 1.0, "{stats:#}");
 
     let ends = stats["stacks"]["ends"].as_object().unwrap();
     let all: f64 = ends.values().map(|count| count.as_f64().unwrap()).sum();

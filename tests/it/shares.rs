@@ -11,24 +11,35 @@ use crate::{
 /// How far a share may be off.
 const TOLERANCE: f64 = 0.03;
 
+/// Fewer samples say too little: with 4,000, a share of a half is off by more
+/// than [`TOLERANCE`] once in six thousand times by chance alone.
+const ENOUGH: u64 = 4000;
+
 /// What `record` says of `target` while it counts for itself: each name that
 /// the target counts, with the share it counted; and the stacks.
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of some seconds")]
 fn both(target: &mut Target, whole: &[&str]) -> (HashMap<String, f64>, Collapsed) {
     let before = target.ask("report");
     let arguments = ["record", "-d", "3", "-r", "2000", "-f", "collapsed", "-o", "-", "-p"];
-    let told = run(&[&arguments[..], &[&target.number()]].concat()).expect(0);
+    let mut seen = Collapsed { stacks: Vec::new() };
+    // On a machine that does much else it takes more than once.
+    for _ in 0..10 {
+        let told = run(&[&arguments[..], &[&target.number()]].concat()).expect(0);
+        seen.stacks.extend(Collapsed::read(&told.stdout).stacks);
+        if seen.total() >= ENOUGH {
+            break;
+        }
+    }
     let after = target.ask("report");
     let spent = |name: &str| (after[name] - before[name]) as f64;
     let all: f64 = whole.iter().map(|name| spent(name)).sum();
     let counted = before.keys().map(|name| (name.clone(), spent(name) / all)).collect();
-    (counted, Collapsed::read(&told.stdout))
+    (counted, seen)
 }
 
 #[track_caller]
 fn agree(counted: &HashMap<String, f64>, sampled: impl Fn(&str) -> f64, seen: &Collapsed) {
-    // Half of what could be is enough for the shares to mean something.
-    assert!(seen.total() > 1000, "too few samples: {}", seen.total());
+    assert!(seen.total() >= ENOUGH, "too few samples: {}", seen.total());
     for (name, &share) in counted {
         let sampled = sampled(name);
         let fine = (share - sampled).abs() <= TOLERANCE;
