@@ -188,9 +188,9 @@ fn statistics_say_what_it_cost() {
     let _alone = alone();
     let target = Target::run(first(1, Command::new(build("hot.c", &["-O2"]))));
     let (_home, file, name) = place("stats.json");
-    let number = target.number();
+    let pid = target.number();
     let record = ["record", "-d", "2", "-r", "1000", "-f", "raw", "-o", "-", "--stats", &name];
-    let command = first(2, spy(&[&record[..], &["-p", &number]].concat()));
+    let command = first(2, spy(&[&record[..], &["-p", &pid]].concat()));
     Observer::start(command).finish().expect(0);
     let stats = json(&file);
     let number = |path: &str| number(&stats, path);
