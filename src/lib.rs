@@ -15,14 +15,17 @@
 //! tracer (it sees samples, not events) and an agent (nothing of it stays).
 
 pub mod capture;
+pub mod cli;
 pub mod memory;
 pub mod module;
+pub mod output;
 pub mod process;
 pub mod profile;
 pub mod runtime;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+pub mod style;
 pub mod symbolize;
 mod sys;
 pub mod task;

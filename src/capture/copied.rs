@@ -64,14 +64,21 @@ pub struct Copied {
 }
 
 impl Copied {
-    /// Room for a copy of `depth` of the stack and of the working set.
-    pub fn prepare(depth: Depth, working: &WorkingSet) -> Self {
-        let block = |start| Piece { start, bytes: vec![0; BLOCK] };
-        Self {
-            stack: Piece { start: Address(0), bytes: vec![0; depth.bytes()] },
-            more: false,
-            blocks: working.blocks().map(block).collect(),
-        }
+    /// Room for a copy of `depth` of the stack and of the working set, made
+    /// out of an older copy that is not needed any more: new memory would cost
+    /// a page fault a page, and that while the thread is held.
+    #[must_use]
+    pub fn prepare(mut self, depth: Depth, working: &WorkingSet) -> Self {
+        self.more = false;
+        self.stack.bytes.resize(depth.bytes(), 0);
+        let mut old = std::mem::take(&mut self.blocks).into_iter().map(|block| block.bytes);
+        let block = |start| {
+            let mut bytes = old.next().unwrap_or_default();
+            bytes.resize(BLOCK, 0);
+            Piece { start, bytes }
+        };
+        self.blocks = working.blocks().map(block).collect();
+        self
     }
 
     /// Fill it, for a thread whose stack pointer is `sp`, and say whether all
@@ -246,7 +253,7 @@ mod tests {
         let mut working = WorkingSet::default();
         working.touch(Address(at));
         working.turn();
-        let mut copied = Copied::prepare(Depth::default(), &working);
+        let mut copied = Copied::default().prepare(Depth::default(), &working);
         copied.fill(&memory, Address(stack.as_ptr() as u64), None);
         assert_eq!(memory.reads(), 1);
         let memory = CopiedMemory::new(&copied, &memory, &mut working);
@@ -261,7 +268,7 @@ mod tests {
         let mut working = WorkingSet::default();
         working.touch(Address(0x1000));
         working.turn();
-        let mut copied = Copied::prepare(Depth::default(), &working);
+        let mut copied = Copied::default().prepare(Depth::default(), &working);
         let stack = [9_u8; 64];
         copied.fill(&memory, Address(stack.as_ptr() as u64), None);
         assert!(copied.slice(Address(stack.as_ptr() as u64), 64).is_some());

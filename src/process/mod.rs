@@ -1,5 +1,6 @@
 //! The live target: a process of this machine, and what the kernel says of it.
 
+pub mod access;
 mod memory;
 
 use std::{

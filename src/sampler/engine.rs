@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::watched::Watched;
 use crate::{
-    capture::{Catch, Copied, CopiedMemory, Harm, Look, harm},
+    capture::{Ask, Catch, Copied, CopiedMemory, Harm, Look, harm},
     memory::Address,
     module::Modules,
     process::{LiveMemory, Process},
@@ -26,7 +26,13 @@ pub(super) struct Engine {
     /// Whether the whole process is stopped by a signal, once that was asked
     /// for in this tick.
     halted: Option<bool>,
+    /// Copies that are not needed any more, to be filled again.
+    spare: Vec<Copied>,
 }
+
+/// So many spare copies are kept: as many threads as are held at one time in
+/// most targets.
+const SPARE: usize = 16;
 
 /// A stack as it was found, and what it was found in.
 #[derive(Debug)]
@@ -68,7 +74,7 @@ impl Engine {
         let memory = LiveMemory::new(process.pid());
         let unwinder = Unwinder::new(mappings.clone(), process.root(), tables.clone());
         let read = Instant::now();
-        Ok(Self { process, memory, unwinder, mappings, read, halted: None })
+        Ok(Self { process, memory, unwinder, mappings, read, halted: None, spare: Vec::new() })
     }
 
     /// A new tick begins.
@@ -96,6 +102,23 @@ impl Engine {
         self.mappings.clone_from(&mappings);
         self.unwinder.update(mappings);
         true
+    }
+
+    /// What to ask a thread for, at a moment.
+    pub(super) fn ask(&mut self, watched: &Watched, at: Instant) -> Ask {
+        let copied = self.prepare(watched);
+        Ask { tid: watched.tid, copied, schedule: watched.seen, at }
+    }
+
+    fn prepare(&mut self, watched: &Watched) -> Copied {
+        self.spare.pop().unwrap_or_default().prepare(watched.depth, &watched.working)
+    }
+
+    /// A copy is not needed any more.
+    pub(super) fn give_back(&mut self, copied: Copied) {
+        if self.spare.len() < SPARE {
+            self.spare.push(copied);
+        }
     }
 
     /// Look at a thread that has run since it was last looked at, or was never.
@@ -142,7 +165,7 @@ impl Engine {
     ) -> Option<(Sample, bool)> {
         let sp = Address(registers.get(Architecture::HOST.sp())?);
         loop {
-            let mut copied = Copied::prepare(watched.depth, &watched.working);
+            let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
             let (stack, short) = self.unwind(modules, registers, &copied, watched);
             // Only what was read before this is known to belong together.
@@ -151,10 +174,12 @@ impl Engine {
                 None => watched.gate.look() == Look::Asleep(state, *registers),
             };
             if !slept {
+                self.give_back(copied);
                 return None;
             }
             if short && let Some(depth) = watched.depth.deeper() {
                 watched.depth = depth;
+                self.give_back(copied);
                 continue;
             }
             let unknown = stack.end == End::UnknownRegister;
@@ -177,6 +202,7 @@ impl Engine {
             && let Some(depth) = watched.depth.deeper()
         {
             watched.depth = depth;
+            self.give_back(copied);
             return None;
         }
         Some(Sample { state: State::Running, registers, copied, stack })

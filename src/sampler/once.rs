@@ -160,7 +160,7 @@ impl Looked {
                 (None, nothing)
             }
         };
-        if stops.ask(watched.ask(now)).is_err() {
+        if stops.ask(self.engine.ask(&watched, now)).is_err() {
             self.threads.push((tid, otherwise));
             return None;
         }
@@ -190,7 +190,7 @@ impl Looked {
             if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
                 self.threads.push((tid, Sample { state, ..sample }));
                 waiting.remove(&tid);
-            } else if stops.ask(watched.ask(asked.until)).is_err() {
+            } else if stops.ask(self.engine.ask(watched, asked.until)).is_err() {
                 waiting.remove(&tid);
             }
         }

@@ -206,11 +206,13 @@ fn look(
             let found = shared.found(process, sample.state, &sample.stack);
             watched.settled = Some(Settled { found, stopped_from: None });
             shared.count(watched, found, (now, 1), How::Still);
+            engine.give_back(sample.copied);
             name(engine, watched, shared);
             return Ok(());
         }
         Examined::Incomplete(sample, look) => {
             let found = shared.found(process, sample.state, &sample.stack);
+            engine.give_back(sample.copied);
             (Some(sample.state), Some((found, look)))
         }
         Examined::Runnable => (None, None),
@@ -220,7 +222,7 @@ fn look(
         }
     };
     watched.asked = Some(Asked { ticks: 1, until: now, otherwise, state });
-    if stops.ask(watched.ask(now)).is_err() {
+    if stops.ask(engine.ask(watched, now)).is_err() {
         // It is ending, or has been refused.
         give_up(watched, shared);
     }
@@ -254,7 +256,7 @@ fn finish(
     let Some(asked) = &mut watched.asked else { return };
     let (state, at) = (asked.judge(&caught), asked.until);
     let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
-        if stops.ask(watched.ask(at)).is_err() {
+        if stops.ask(engine.ask(watched, at)).is_err() {
             give_up(watched, shared);
         }
         return;
@@ -265,6 +267,7 @@ fn finish(
         watched.settled = Some(Settled { found, stopped_from: Some(look) });
     }
     shared.count(watched, found, (asked.until, asked.ticks), How::Stopped);
+    engine.give_back(sample.copied);
     name(engine, watched, shared);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    capture::{Ask, Catch, Copied, Depth, Gate, Look, Schedule},
+    capture::{Catch, Depth, Gate, Look, Schedule},
     memory::WorkingSet,
     profile::{StackId, ThreadId},
     stack::End,
@@ -123,12 +123,6 @@ impl Watched {
             }
             _ => None,
         }
-    }
-
-    /// What to ask the thread for, at a moment.
-    pub(super) fn ask(&self, at: Instant) -> Ask {
-        let copied = Copied::prepare(self.depth, &self.working);
-        Ask { tid: self.tid, copied, schedule: self.seen, at }
     }
 
     /// Whether its name should be read again: threads are often named by

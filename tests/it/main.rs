@@ -6,10 +6,13 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod cli;
 mod destinations;
 mod dump;
 mod faults;
+mod golden;
 mod observer;
+mod outputs;
 mod record;
 mod rows;
 mod shares;
@@ -17,3 +20,4 @@ mod single_step;
 mod symbols;
 mod target;
 mod tidy;
+mod traced;
