@@ -222,6 +222,8 @@ fn traced_by(mut tracer: Command, name: &str) {
     }
     tracer.kill().unwrap();
     tracer.wait().unwrap();
+    // What gdb does to attach leaves threads stopped if it is killed.
+    signal(&target, Signal::SIGCONT);
     target.is_unharmed("steps");
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -13,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     observer::{Collapsed, Observer, Outcome, run, spy, svg_file},
-    target::{Target, alone, build, together},
+    target::{Target, alone, build, first, together},
 };
 
 /// A directory for a recording, and the name of a file in it.
@@ -165,22 +164,6 @@ fn json(file: &Path) -> Value {
 
 fn number(stats: &Value, path: &str) -> f64 {
     stats.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {stats:#}"))
-}
-
-/// `command`, which comes before all that has no `priority`, where that is
-/// allowed: what else the machine does is then not measured.
-fn first(priority: u32, command: Command) -> Command {
-    let chrt = |program: &OsStr| {
-        let mut chrt = Command::new("chrt");
-        chrt.args(["--rr", &priority.to_string()]).arg(program);
-        chrt
-    };
-    if !chrt("true".as_ref()).status().is_ok_and(|status| status.success()) {
-        return command;
-    }
-    let mut first = chrt(command.get_program());
-    first.args(command.get_args());
-    first
 }
 
 #[test]
