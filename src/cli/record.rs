@@ -46,6 +46,8 @@ const BLINK: Duration = Duration::from_millis(100);
 enum Event {
     /// A signal arrived.
     Signal(Signal),
+    /// Nothing is watched any more.
+    Watched,
     /// The recording was written, or failed; with the lines to say.
     Written(anyhow::Result<Vec<String>>),
     /// The command ended.
@@ -181,9 +183,11 @@ impl Work {
     }
 
     /// Record and write; the lines to say when the files are in their places.
-    fn run(self, control: &Control) -> anyhow::Result<Vec<String>> {
+    fn run(self, control: &Control, events: &Sender<Event>) -> anyhow::Result<Vec<String>> {
         let options = sampler::Options { rate: self.job.options.rate, duration: self.job.duration };
-        let (profile, costs, names) = match sampler::record(&self.targets, &options, control) {
+        let recorded = sampler::record(&self.targets, &options, control);
+        let _ = events.send(Event::Watched);
+        let (profile, costs, names) = match recorded {
             Ok(recording) => {
                 let names = names::of_recording(&recording);
                 (recording.profile, recording.costs, names)
@@ -233,6 +237,8 @@ struct Door {
     /// The command, to which the signals that end a recording are passed on.
     child: Option<Pid>,
     progress: ProgressBar,
+    /// Whether nothing is watched any more, and only written.
+    watched: bool,
     duration: Option<Duration>,
     began: Instant,
 }
@@ -255,14 +261,14 @@ impl Door {
             ProgressBar::hidden()
         };
         let (control, began) = (Arc::default(), Instant::now());
-        Ok(Self { inbox, events, control, child, progress, duration, began })
+        Ok(Self { inbox, events, control, child, progress, watched: false, duration, began })
     }
 
     /// Start a thread on `work`.
     fn record(&self, work: Work) {
         let (control, events) = (Arc::clone(&self.control), self.events.clone());
         thread::spawn(move || {
-            let result = panic::catch_unwind(AssertUnwindSafe(|| work.run(&control)));
+            let result = panic::catch_unwind(AssertUnwindSafe(|| work.run(&control, &events)));
             // Without this a panic would be waited for forever.
             let result =
                 result.unwrap_or_else(|_| Err(anyhow!("the recording broke off: a bug of spy")));
@@ -275,6 +281,8 @@ impl Door {
         let written = loop {
             match self.next()? {
                 Event::Written(result) => break result,
+                // Looking names up in large files takes a while.
+                Event::Watched => self.watched = true,
                 Event::Signal(_) | Event::Ended(_) => {}
             }
         };
@@ -289,7 +297,7 @@ impl Door {
         loop {
             match self.next()? {
                 Event::Ended(exit) => break Some(exit),
-                Event::Signal(_) | Event::Written(_) => {}
+                Event::Signal(_) | Event::Watched | Event::Written(_) => {}
             }
         }
     }
@@ -301,6 +309,7 @@ impl Door {
             match self.inbox.recv_timeout(BLINK) {
                 Ok(Event::Signal(signal)) => {
                     let again = self.control.stop.swap(true, Ordering::Relaxed);
+                    let again = again || (self.watched && self.child.is_none());
                     if signal == Signal::SIGINT && again {
                         self.progress.finish_and_clear();
                         return None;
@@ -320,9 +329,13 @@ impl Door {
     }
 
     fn show_progress(&self) {
-        if !self.progress.is_hidden() && !self.progress.is_finished() {
-            let text = summary::progress(&self.control, self.began.elapsed(), self.duration);
-            self.progress.set_message(text);
+        if self.progress.is_hidden() || self.progress.is_finished() {
+            return;
         }
+        self.progress.set_message(if self.watched {
+            "Looking names up, and writing  (Ctrl-C gives up)".to_owned()
+        } else {
+            summary::progress(&self.control, self.began.elapsed(), self.duration)
+        });
     }
 }

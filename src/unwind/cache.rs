@@ -18,6 +18,8 @@ pub(super) enum Action {
     Guess,
     /// Follow the frame pointer, even to another stack.
     SwitchStacks,
+    /// Go came here from another stack: find the call there.
+    FindSwitch,
     /// Nobody called this code.
     Root,
 }

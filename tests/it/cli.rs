@@ -345,3 +345,91 @@ fn a_command_keeps_its_terminal() {
     assert_eq!(text, "got it\n");
     assert!(child.wait().unwrap().success());
 }
+
+/// `spy record -- cat`, once it listens to signals; what it waits for is its
+/// standard input, which this end holds.
+struct Recording {
+    spy: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Recording {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // The command lets go of standard error, so that its end is spy's.
+        let spy = spy(&["record", "-o", "a.svg", "--", "sh", "-c", "exec cat 2>/dev/null"])
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut recording = Self { spy, directory };
+        while !recording.listens() {
+            assert!(recording.spy.try_wait().unwrap().is_none(), "it ended too early");
+            std::thread::yield_now();
+        }
+        recording
+    }
+
+    /// The signals are blocked before the thread that waits for them is
+    /// started. While a process is started, all signals are.
+    fn listens(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.spy.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        let blocked = |signal: i32| mask >> (signal - 1) & 1 == 1;
+        blocked(libc::SIGTERM) && !blocked(libc::SIGUSR1)
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.spy.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// The first line that is said, which says that the file is written.
+    fn written(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.spy.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    fn end(mut self) -> i32 {
+        drop(self.spy.stdin.take());
+        let exit = self.spy.wait().unwrap().code().unwrap();
+        let svg = fs::read_to_string(self.directory.path().join("a.svg")).unwrap();
+        assert!(svg.ends_with("</svg>") || svg.ends_with("</svg>\n"), "{svg}");
+        exit
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_recording_and_not_the_command() {
+    let mut recording = Recording::start();
+    recording.signal(nix::sys::signal::Signal::SIGINT);
+    let line = recording.written();
+    assert!(line.starts_with("Wrote a.svg: "), "{line}");
+    assert_eq!(recording.end(), 0);
+}
+
+#[test]
+fn a_second_interrupt_leaves_the_command() {
+    let mut recording = Recording::start();
+    recording.signal(nix::sys::signal::Signal::SIGINT);
+    recording.written();
+    recording.signal(nix::sys::signal::Signal::SIGINT);
+    let mut spy = recording.spy;
+    assert_eq!(spy.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn other_signals_are_passed_on_to_the_command() {
+    for (signal, status) in
+        [(nix::sys::signal::Signal::SIGTERM, 143), (nix::sys::signal::Signal::SIGHUP, 129)]
+    {
+        let mut recording = Recording::start();
+        recording.signal(signal);
+        let line = recording.written();
+        assert!(line.starts_with("Wrote a.svg: "), "{line}");
+        assert_eq!(recording.end(), status);
+    }
+}

@@ -6,10 +6,15 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+
 mod cli;
 mod destinations;
 mod dump;
 mod faults;
+mod go;
 mod golden;
 mod observer;
 mod outputs;
