@@ -6,15 +6,23 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
-mod cli;
 #[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+
+mod cli;
+mod destinations;
+mod dump;
+mod faults;
 mod go;
 mod golden;
+mod observer;
 mod outputs;
+mod record;
 mod rows;
-#[cfg(target_arch = "x86_64")]
+mod shares;
 mod single_step;
 mod symbols;
+mod target;
 mod tidy;
-#[cfg(target_arch = "x86_64")]
 mod traced;
