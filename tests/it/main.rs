@@ -6,14 +6,11 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
-#[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
-
 mod cli;
 mod destinations;
 mod dump;
 mod faults;
+#[cfg(target_arch = "x86_64")]
 mod go;
 mod golden;
 mod observer;
@@ -21,8 +18,10 @@ mod outputs;
 mod record;
 mod rows;
 mod shares;
+#[cfg(target_arch = "x86_64")]
 mod single_step;
 mod symbols;
 mod target;
 mod tidy;
+#[cfg(target_arch = "x86_64")]
 mod traced;
