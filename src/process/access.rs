@@ -264,7 +264,7 @@ pub fn facts(pid: Pid) -> Facts {
         exists: visible || exists(pid),
         visible,
         kernel_thread: status.is_kernel_thread(),
-        zombie: status.state == Some('Z') || status.state == Some('X'),
+        zombie: matches!(status.state, Some('Z' | 'X')) && is_last_thread(&directory),
         tracer: status.tracer.map(|tracer| {
             let name = Status::read(&Path::new("/proc").join(tracer.to_string()));
             (Pid(tracer), name.map_or_else(|| "in another namespace".to_owned(), |it| it.name))
@@ -304,6 +304,11 @@ fn exists(pid: Pid) -> bool {
     use nix::{errno::Errno, sys::signal};
     let answer = signal::kill(nix::unistd::Pid::from_raw(pid.0), None);
     pid.0 > 0 && matches!(answer, Ok(()) | Err(Errno::EPERM))
+}
+
+/// A process whose first thread has ended lives on in the others.
+fn is_last_thread(directory: &Path) -> bool {
+    fs::read_dir(directory.join("task")).is_ok_and(|threads| threads.count() <= 1)
 }
 
 fn other_namespace(directory: &Path) -> Option<bool> {

@@ -2,10 +2,14 @@
 
 use std::{
     cell::Cell,
+    fs,
     io::{self, IoSliceMut},
 };
 
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
+};
 
 use crate::{
     memory::{Address, Fault, Memory},
@@ -16,14 +20,16 @@ use crate::{
 /// stopped, and does not notice.
 #[derive(Debug)]
 pub struct LiveMemory {
-    pid: nix::unistd::Pid,
+    pid: Pid,
+    /// The thread through which it is read: the first, as long as that lives.
+    thread: Cell<i32>,
     reads: Cell<u64>,
 }
 
 impl LiveMemory {
     /// The memory of `pid`.
     pub const fn new(pid: Pid) -> Self {
-        Self { pid: nix::unistd::Pid::from_raw(pid.0), reads: Cell::new(0) }
+        Self { pid, thread: Cell::new(pid.0), reads: Cell::new(0) }
     }
 
     /// How many system calls this has made.
@@ -38,8 +44,7 @@ impl LiveMemory {
     /// When there is not one byte, or the process is gone.
     pub fn copy(&self, at: Address, bytes: &mut [u8]) -> io::Result<usize> {
         let remote = [remote(at, bytes.len())];
-        self.reads.set(self.reads.get() + 1);
-        Ok(process_vm_readv(self.pid, &mut [IoSliceMut::new(bytes)], &remote)?)
+        self.call(&mut [IoSliceMut::new(bytes)], &remote)
     }
 
     /// Fill several pieces in one system call, and say how many bytes were
@@ -52,8 +57,30 @@ impl LiveMemory {
         let remote: Vec<_> = pieces.iter().map(|(at, bytes)| remote(*at, bytes.len())).collect();
         let mut local: Vec<_> =
             pieces.iter_mut().map(|(_, bytes)| IoSliceMut::new(bytes)).collect();
-        self.reads.set(self.reads.get() + 1);
-        Ok(process_vm_readv(self.pid, &mut local, &remote)?)
+        self.call(&mut local, &remote)
+    }
+
+    fn call(&self, local: &mut [IoSliceMut<'_>], remote: &[RemoteIoVec]) -> io::Result<usize> {
+        let mut read = |thread| {
+            self.reads.set(self.reads.get() + 1);
+            process_vm_readv(nix::unistd::Pid::from_raw(thread), local, remote)
+        };
+        match read(self.thread.get()) {
+            Err(Errno::ESRCH) => {}
+            other => return Ok(other?),
+        }
+        // A thread that has ended has no memory; the others still do.
+        for entry in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let thread = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+            match thread.map(|thread| (thread, read(thread))) {
+                None | Some((_, Err(Errno::ESRCH))) => {}
+                Some((thread, other)) => {
+                    self.thread.set(thread);
+                    return Ok(other?);
+                }
+            }
+        }
+        Err(Errno::ESRCH.into())
     }
 }
 

@@ -51,11 +51,17 @@ impl Process {
         let path = |name: &str| format!("/proc/{pid}/{name}");
         let by_path =
             |name: &str| File::options().read(true).custom_flags(libc::O_PATH).open(path(name));
+        // A first thread that has ended has no root; the others still do.
+        let of_thread = || {
+            let entries = fs::read_dir(path("task")).ok()?;
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.filter_map(|tid| by_path(&format!("task/{tid}/root")).ok()).next()
+        };
         Ok(Self {
             pid,
             fd,
             task: by_path("task")?,
-            root: by_path("root")?,
+            root: by_path("root").or_else(|error| of_thread().ok_or(error))?,
             leader: File::open(path(&format!("task/{pid}/stat")))?,
             clock: clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.0)).ok(),
         })
@@ -94,7 +100,14 @@ impl Process {
     /// # Errors
     /// When the process is gone, or may not be read.
     pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
-        Ok(maps::parse(&fs::read(format!("/proc/{}/maps", self.pid))?))
+        let mappings = maps::parse(&fs::read(format!("/proc/{}/maps", self.pid))?);
+        if !mappings.is_empty() {
+            return Ok(mappings);
+        }
+        // A first thread that has ended has no memory; the others still do.
+        let of_thread = |tid| fs::read(format!("/proc/{}/task/{tid}/maps", self.pid)).ok();
+        let mut others = self.threads()?.into_iter().filter_map(of_thread);
+        Ok(others.find(|text| !text.is_empty()).map(|text| maps::parse(&text)).unwrap_or_default())
     }
 
     /// Device and inode of the program that runs: another one after an `exec`.

@@ -25,6 +25,10 @@ use crate::{capture::Stops, task::Pid, unwind::Tables};
 /// are taken when they come.
 const PATIENCE: Duration = Duration::from_micros(500);
 
+/// How long it takes from when the kernel gives this program a processor to
+/// when it can look at the clock.
+const WAKING: Duration = Duration::from_micros(20);
+
 /// While there is nothing to do, `Control::stop` is looked at this often.
 const LISTEN: Duration = Duration::from_millis(50);
 
@@ -140,6 +144,10 @@ impl<'a> Recorder<'a> {
         let late = now.saturating_duration_since(tick.at) > self.clock.period() / 2;
         self.shared.costs.ticks_late += u64::from(late);
         self.shared.costs.ticks += 1;
+        // The moment that this tick is about is the last one at which this
+        // program was not yet in the way: a thread that it has just pushed
+        // from its processor was running.
+        let seen = now.checked_sub(WAKING).unwrap_or(now);
         let mut left = false;
         for target in &mut self.targets {
             self.shared.calls += 1;
@@ -147,7 +155,7 @@ impl<'a> Recorder<'a> {
                 continue;
             }
             left = true;
-            target.tick(tick.at, &mut self.stops, &mut self.shared);
+            target.tick(seen, &mut self.stops, &mut self.shared);
         }
         self.collect(now + PATIENCE);
         self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
