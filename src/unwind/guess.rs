@@ -26,15 +26,8 @@ impl Unwinder {
         standing: &mut Standing<'_>,
         modules: &mut Modules,
     ) -> Result<Next, End> {
-        if let CodeAddress::Instruction(pc) = standing.code {
-            let found = match self.machine.link {
-                Some(_) => self.guess_by_link(standing, modules, pc),
-                None => self.guess_by_top(standing, modules, pc),
-            };
-            if let Some((return_address, caller_sp)) = found {
-                standing.pop(caller_sp);
-                return Ok(Next::Caller(return_address));
-            }
+        if let Some(next) = self.guess_innermost(standing, modules) {
+            return Ok(next);
         }
         let return_address = standing.follow_frame_pointer(standing.floor)?;
         let stripped = self.strip(return_address);
@@ -44,6 +37,22 @@ impl Unwinder {
             || self.cache.get(code).is_some()
             || self.is_code_or_behind_call(stripped, modules, standing.words.memory());
         if plausible { Ok(Next::Caller(return_address)) } else { Err(End::NoUnwindInfo) }
+    }
+
+    /// Leave an innermost function that has saved nothing, or only the frame
+    /// pointer, if that is what it looks like.
+    pub(super) fn guess_innermost(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Option<Next> {
+        let CodeAddress::Instruction(pc) = standing.code else { return None };
+        let (return_address, caller_sp) = match self.machine.link {
+            Some(_) => self.guess_by_link(standing, modules, pc),
+            None => self.guess_by_top(standing, modules, pc),
+        }?;
+        standing.pop(caller_sp);
+        Some(Next::Caller(return_address))
     }
 
     /// Leave a function of Go's runtime that has come here from the stack of a

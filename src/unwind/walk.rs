@@ -270,6 +270,7 @@ impl Unwinder {
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
             Action::FindSwitch => self.find_switch(entry, standing, modules),
+            Action::CallerOrRoot => self.guess_innermost(standing, modules).ok_or(End::Root),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
