@@ -96,7 +96,10 @@ fn programs_of_others() {
         let mut command = Command::new(program);
         command.args(*arguments).stdout(Stdio::null()).stderr(Stdio::null());
         let traced = Traced::start(&mut command).at_input(&vec![b'a'; *input]);
-        let steps = step_on(&traced, Tables::Now, if far { 400_000 } else { 4000 });
+        // perl ends soon after, in `_fini`, which has no unwind data and moves
+        // the stack pointer: docs/unwinding.md, limits.
+        let farthest = if *program == "perl" { 60_000 } else { 400_000 };
+        let steps = step_on(&traced, Tables::Now, if far { farthest } else { 4000 });
         eprintln!("{program} {}: {steps:?}", arguments[..2].join(" "));
         assert!(steps.steps >= 4000, "{steps:?}");
     }
