@@ -16,6 +16,8 @@ pub(super) enum Action {
     Resume(Rule),
     /// Load what the kernel saved when it called a signal handler.
     LeaveSignal,
+    /// The return address is on top of the stack, or there is none.
+    CallerOrRoot,
     /// There is no unwind data: see what is plausible.
     Guess,
     /// Follow the frame pointer, even to another stack.

@@ -40,6 +40,10 @@ const SWITCHES: [&[u8]; 2] = [b"runtime.systemstack", b"runtime.asmcgocall"];
 /// takes them for the top of that stack, too.
 const LEAVES: [&[u8]; 2] = [b"runtime.mcall", b"runtime.morestack"];
 
+/// The function that starts a thread, and that the new thread begins in: on a
+/// stack of its own, which nobody's return address is on.
+const STARTS: &[u8] = b"runtime.clone";
+
 /// The functions that a signal handler makes a goroutine call: where they
 /// return to is the instruction that was interrupted.
 const INJECTED: [&[u8]; 2] = [b"runtime.asyncPreempt", b"runtime.sigpanic"];
@@ -148,8 +152,10 @@ impl<'a> GoTable<'a> {
 
     fn switch(&self, function: &Function<'_>, distance: Distance, is_return: bool) -> Action {
         let name = self.name(function);
-        if is_return && name.is_some_and(|name| LEAVES.contains(&name)) {
+        if is_return && name.is_some_and(|name| LEAVES.contains(&name) || name == STARTS) {
             Action::Root
+        } else if name == Some(STARTS) {
+            Action::CallerOrRoot
         } else if distance.bytes >= 8 {
             Action::SwitchStacks
         } else if is_return && name.is_some_and(|name| SWITCHES.contains(&name)) {

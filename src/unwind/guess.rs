@@ -26,15 +26,8 @@ impl Unwinder {
         standing: &mut Standing<'_>,
         modules: &mut Modules,
     ) -> Result<Next, End> {
-        if let CodeAddress::Instruction(pc) = standing.code {
-            let found = match self.machine.link {
-                Some(_) => self.guess_by_link(standing, modules, pc),
-                None => self.guess_by_top(standing, modules, pc),
-            };
-            if let Some((return_address, caller_sp)) = found {
-                standing.pop(caller_sp);
-                return Ok(Next::Caller(return_address));
-            }
+        if let Some(next) = self.guess_innermost(standing, modules) {
+            return Ok(next);
         }
         let return_address = standing.follow_frame_pointer(standing.floor)?;
         let stripped = self.strip(return_address);
@@ -44,6 +37,22 @@ impl Unwinder {
             || self.cache.get(code).is_some()
             || self.is_code_or_behind_call(stripped, modules, standing.words.memory());
         if plausible { Ok(Next::Caller(return_address)) } else { Err(End::NoUnwindInfo) }
+    }
+
+    /// Leave an innermost function that has saved nothing, or only the frame
+    /// pointer, if that is what it looks like.
+    pub(super) fn guess_innermost(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Option<Next> {
+        let CodeAddress::Instruction(pc) = standing.code else { return None };
+        let (return_address, caller_sp) = match self.machine.link {
+            Some(_) => self.guess_by_link(standing, modules, pc),
+            None => self.guess_by_top(standing, modules, pc),
+        }?;
+        standing.pop(caller_sp);
+        Some(Next::Caller(return_address))
     }
 
     /// Leave a function of Go's runtime that has come here from the stack of a
@@ -97,17 +106,23 @@ impl Unwinder {
         let sp = standing.sp()?;
         let top = standing.words.word(sp)?;
         let memory = standing.words.memory();
-        // A stub may have been jumped to, by a function that lies anywhere.
-        let code = self.code(pc, self.machine.longest_call, modules, memory).unwrap_or_default();
-        let callee = (!(self.machine.is_stub)(&code)).then_some(pc);
-        if standing.fp() == Some(top) && top != 0 {
-            let return_address = standing.words.word(sp.wrapping_add(8))?;
-            if self.is_behind_call(return_address, callee, modules, memory) {
-                return Some((return_address, sp.wrapping_add(16)));
+        let pushed = standing.fp() == Some(top) && top != 0;
+        let above = if pushed { standing.words.word(sp.wrapping_add(8)) } else { None };
+        for (found, size) in [(above, 16), (Some(top), 8)] {
+            let Some(found) = found.filter(|found| *found != 0) else { continue };
+            // Most words are no code, and its bytes need not be read.
+            if !self.space.is_executable(Address(found - 1)) {
+                continue;
+            }
+            // A stub may have been jumped to, by a function that lies anywhere.
+            let code = self.code(pc, self.machine.longest_call, modules, memory);
+            let is_stub = code.is_some_and(|code| (self.machine.is_stub)(&code));
+            let callee = (!is_stub).then_some(pc);
+            if self.is_behind_call(found, callee, modules, memory) {
+                return Some((found, sp.wrapping_add(size)));
             }
         }
-        let found = self.is_behind_call(top, callee, modules, memory);
-        found.then_some((top, sp.wrapping_add(8)))
+        None
     }
 
     /// aarch64: the link register still holds the return address if the call

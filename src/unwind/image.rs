@@ -66,21 +66,45 @@ impl Image {
         if let Some(action) = go {
             return Ok(action);
         }
+        Ok(match self.step(address, tables, machine, context)? {
+            Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,
+            Some(step) => Action::Step(step),
+            None if self.begins_at(address, tables, machine, context) => Action::Root,
+            None => Action::Guess,
+        })
+    }
+
+    /// Whether `address`, which has no unwind data, is in the program's first
+    /// function: musl's `_start` has none. glibc's has, and what lies behind it
+    /// without any is called like other functions.
+    fn begins_at(
+        &mut self,
+        address: u64,
+        tables: &Tables,
+        machine: &'static Machine,
+        context: &mut Context,
+    ) -> bool {
+        let entry = self.module.entry();
+        address.wrapping_sub(entry) < START_SIZE
+            && matches!(self.step(entry, tables, machine, context), Ok(None))
+    }
+
+    /// What the unwind data says of `address`.
+    fn step(
+        &mut self,
+        address: u64,
+        tables: &Tables,
+        machine: &'static Machine,
+        context: &mut Context,
+    ) -> Result<Option<Step>, End> {
         if self.table.is_none() {
             self.table = tables.table(&self.module, machine, self.rows, self.located.size);
         }
-        let step = match self.table.as_ref().map(|table| table.find(address)) {
-            Some(Found::Step(step)) => Some(*step),
-            Some(Found::Nothing) => None,
-            Some(Found::Beyond) | None => self.row_by_row(address, machine, context)?,
-        };
-        Ok(match step {
-            Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,
-            Some(step) => Action::Step(step),
-            // musl's `_start` has no unwind data.
-            None if address.wrapping_sub(self.module.entry()) < START_SIZE => Action::Root,
-            None => Action::Guess,
-        })
+        match self.table.as_ref().map(|table| table.find(address)) {
+            Some(Found::Step(step)) => Ok(Some(*step)),
+            Some(Found::Nothing) => Ok(None),
+            Some(Found::Beyond) | None => self.row_by_row(address, machine, context),
+        }
     }
 
     fn row_by_row(

@@ -15,9 +15,9 @@ use super::{
 
 /// A frame, on the way from the innermost to the root.
 ///
-/// Nearly every step needs the stack pointer and the frame pointer alone, so
-/// only these two are kept current. Where the others were saved is written
-/// down, and read when one of them is asked for.
+/// Nearly every step of every walk needs the stack pointer and the frame
+/// pointer alone, so a walk begins by keeping only these two. When a step above
+/// the innermost frame needs another, the walk begins anew and keeps all.
 pub(super) struct Standing<'a> {
     machine: &'static Machine,
     /// The code that the frame is in.
@@ -33,27 +33,37 @@ pub(super) struct Standing<'a> {
     fp: Option<u64>,
     /// The numbers of the two.
     pointers: (u8, u8),
-    /// All registers of the frame where they were last settled.
+    /// All registers of this frame, but for the two; those of the innermost
+    /// frame, if the walk keeps only the two.
     registers: Registers,
-    /// Whether that is another frame.
-    unsettled: bool,
-    /// What the frames between saved, and from where their slots are counted.
-    saved: Vec<(u64, Rule)>,
+    keeps: Keeps,
+    /// Whether this is still the innermost frame, or all registers are kept.
+    is_whole: bool,
+    /// Whether the walk has ended for want of a register that it did not keep.
+    pub(super) wants_all: bool,
+}
+
+/// Which registers a walk keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// The stack pointer and the frame pointer.
+    Pointers,
+    /// All that are known.
+    All,
 }
 
 impl<'a> Standing<'a> {
-    /// The innermost frame. `saved` is room to write in.
+    /// The innermost frame.
     pub(super) fn new(
         machine: &'static Machine,
         pc: CodeAddress,
         registers: &Registers,
         memory: &'a dyn Memory,
-        mut saved: Vec<(u64, Rule)>,
+        keeps: Keeps,
     ) -> Self {
         let architecture = machine.architecture;
         let sp = registers.get(architecture.sp());
         let floor = sp.unwrap_or(0);
-        saved.clear();
         Self {
             machine,
             code: pc,
@@ -64,14 +74,10 @@ impl<'a> Standing<'a> {
             fp: registers.get(architecture.fp()),
             pointers: (low(architecture.sp()), low(architecture.fp())),
             registers: *registers,
-            unsettled: false,
-            saved,
+            keeps,
+            is_whole: true,
+            wants_all: false,
         }
-    }
-
-    /// Give back the room.
-    pub(super) fn into_saved(self) -> Vec<(u64, Rule)> {
-        self.saved
     }
 
     /// The stack pointer.
@@ -87,34 +93,44 @@ impl<'a> Standing<'a> {
 
     /// The register that may hold the return address of the innermost frame.
     pub(super) fn link(&self) -> Option<u64> {
-        self.machine.link.filter(|_| !self.unsettled).and_then(|link| self.registers.get(link))
+        self.machine.link.filter(|_| self.is_innermost()).and_then(|link| self.registers.get(link))
+    }
+
+    fn is_innermost(&self) -> bool {
+        matches!(self.code, CodeAddress::Instruction(_))
     }
 
     /// All registers of this frame.
     #[cold]
-    fn settle(&mut self) -> &mut Registers {
-        let architecture = self.machine.architecture;
-        if self.unsettled {
-            self.registers.keep_only(self.machine.preserved);
-            for (base, rule) in self.saved.drain(..) {
-                for (register, slot) in rule.saved_registers() {
-                    match self.words.word(word_at(base, slot)) {
-                        Some(value) => self.registers.set(register, value),
-                        // Only what asks for it is lost.
-                        None => self.registers.forget(register),
-                    }
-                }
-            }
-            self.unsettled = false;
+    fn whole(&mut self) -> Result<Registers, End> {
+        if !self.is_whole {
+            self.wants_all = true;
+            return Err(End::UnknownRegister);
         }
+        let architecture = self.machine.architecture;
+        let mut registers = self.registers;
+        registers.set(architecture.pc(), self.code.address().0);
         for (register, value) in [(architecture.sp(), self.sp), (architecture.fp(), self.fp)] {
             match value {
+                Some(value) => registers.set(register, value),
+                None => registers.forget(register),
+            }
+        }
+        Ok(registers)
+    }
+
+    /// The two pointers have been taken to the caller by `rule`, whose slots
+    /// are counted from `base`: take the others.
+    #[cold]
+    fn keep_all(&mut self, rule: &Rule, base: u64) {
+        self.registers.keep_only(self.machine.preserved);
+        for (register, slot) in rule.saved_registers() {
+            match self.words.word(word_at(base, slot)) {
                 Some(value) => self.registers.set(register, value),
+                // Only what asks for it is lost.
                 None => self.registers.forget(register),
             }
         }
-        self.registers.set(architecture.pc(), self.code.address().0);
-        &mut self.registers
     }
 
     #[inline]
@@ -124,7 +140,7 @@ impl<'a> Standing<'a> {
         } else if number == self.pointers.1 {
             self.fp
         } else {
-            self.settle().get(Register(number.into()))
+            self.whole()?.get(Register(number.into()))
         };
         value.ok_or(End::UnknownRegister)
     }
@@ -152,17 +168,17 @@ impl<'a> Standing<'a> {
         if rule.frame_pointer != Rule::NOT_SAVED {
             self.fp = self.words.word(word_at(base, rule.frame_pointer));
         }
-        if rule.saved != 0 {
-            self.saved.push((base, *rule));
+        match self.keeps {
+            Keeps::Pointers => self.is_whole = false,
+            Keeps::All => self.keep_all(rule, base),
         }
-        self.unsettled = true;
         self.sp = Some(cfa);
         Ok(return_address)
     }
 
     /// Go to the caller by all that `row` says.
     pub(super) fn evaluate(&mut self, row: &Row<'_, '_>) -> Result<u64, End> {
-        let mut registers = *self.settle();
+        let mut registers = self.whole()?;
         let return_address = rule::evaluate(row, &mut registers, &mut self.words, self.machine)?;
         self.replace(registers);
         Ok(return_address)
@@ -173,7 +189,10 @@ impl<'a> Standing<'a> {
     /// has its value.
     pub(super) fn pop(&mut self, caller_sp: u64) {
         self.sp = Some(caller_sp);
-        self.unsettled = true;
+        match self.keeps {
+            Keeps::Pointers => self.is_whole = false,
+            Keeps::All => self.registers.keep_only(self.machine.preserved),
+        }
     }
 
     /// Go to the code that a signal interrupted, by what the kernel saved: its
@@ -228,8 +247,7 @@ impl<'a> Standing<'a> {
         self.sp = registers.get(self.machine.architecture.sp());
         self.fp = registers.get(self.machine.architecture.fp());
         self.registers = registers;
-        self.saved.clear();
-        self.unsettled = false;
+        self.is_whole = true;
     }
 }
 

@@ -17,8 +17,7 @@ use super::{
     cfi::Context,
     image::Image,
     machine::Machine,
-    rule::Rule,
-    standing::Standing,
+    standing::{Keeps, Standing},
     table::Step,
     tables::Tables,
 };
@@ -42,8 +41,6 @@ pub struct Unwinder {
     pub(super) images: HashMap<ModuleId, Image, FxBuildHasher>,
     pub(super) cache: Cache,
     context: Box<Context>,
-    /// Room for a walk to write in.
-    saved: Vec<(u64, Rule)>,
 }
 
 /// How a walk went.
@@ -94,7 +91,6 @@ impl Unwinder {
             images: HashMap::default(),
             cache: Cache::new(),
             context: Box::default(),
-            saved: Vec::new(),
         }
     }
 
@@ -126,16 +122,36 @@ impl Unwinder {
         memory: &dyn Memory,
         frames: &mut Vec<Frame>,
     ) -> Walk {
-        let architecture = self.machine.architecture;
-        let sp = Address(registers.get(architecture.sp()).unwrap_or(0));
-        let mut walk =
-            Walk { end: End::UnknownRegister, unmapped: None, fault: None, highest: sp, frames: 0 };
-        let Some(pc) = registers.get(architecture.pc()) else { return walk };
-        let pc = CodeAddress::Instruction(Address(pc));
-        let saved = std::mem::take(&mut self.saved);
-        let mut standing = Standing::new(self.machine, pc, registers, memory, saved);
+        let pc = registers.get(self.machine.architecture.pc());
         let before = frames.len();
-        walk.end = loop {
+        for keeps in [Keeps::Pointers, Keeps::All] {
+            let Some(pc) = pc else { break };
+            let pc = CodeAddress::Instruction(Address(pc));
+            let mut standing = Standing::new(self.machine, pc, registers, memory, keeps);
+            let walk = self.walk(&mut standing, modules, frames);
+            if !standing.wants_all {
+                return walk;
+            }
+            frames.truncate(before);
+        }
+        Walk {
+            end: End::UnknownRegister,
+            unmapped: None,
+            fault: None,
+            highest: Address(registers.get(self.machine.architecture.sp()).unwrap_or(0)),
+            frames: 0,
+        }
+    }
+
+    fn walk(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+        frames: &mut Vec<Frame>,
+    ) -> Walk {
+        let before = frames.len();
+        let (mut unmapped, mut highest) = (None, Address(standing.floor));
+        let end = loop {
             if frames.len() - before == MAX_FRAMES {
                 break End::TooDeep;
             }
@@ -146,26 +162,24 @@ impl Unwinder {
                         Action::Step(Step::Rule(rule)) => standing.take(rule).map(Next::Caller),
                         _ => {
                             let entry = *entry;
-                            self.act(&entry, &mut standing, modules)
+                            self.act(&entry, standing, modules)
                         }
                     }
                 }
-                None => self.discover(&mut standing, modules, frames, &mut walk.unmapped),
+                None => self.discover(standing, modules, frames, &mut unmapped),
             };
-            let moved = next.and_then(|next| self.advance(&mut standing, next, &mut walk.highest));
+            let moved = next.and_then(|next| self.advance(standing, next, &mut highest));
             if let Err(end) = moved {
                 break end;
             }
         };
-        walk.frames = frames.len() - before;
-        walk.fault = standing.words.fault;
+        let fault = standing.words.fault;
         if standing.switches == 0 {
             let on_it = |fault: &Address| fault.0.wrapping_sub(standing.floor) < OTHER_STACK;
-            let fault = walk.fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
-            walk.highest = Address(fault.max(standing.floor));
+            let fault = fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
+            highest = Address(fault.max(standing.floor));
         }
-        self.saved = standing.into_saved();
-        walk
+        Walk { end, unmapped, fault, highest, frames: frames.len() - before }
     }
 
     /// Push the frame of code that is met for the first time, and step on.
@@ -256,6 +270,7 @@ impl Unwinder {
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
             Action::FindSwitch => self.find_switch(entry, standing, modules),
+            Action::CallerOrRoot => self.guess_innermost(standing, modules).ok_or(End::Root),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }

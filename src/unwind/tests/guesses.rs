@@ -93,6 +93,12 @@ fn a_program_begins_at_its_entry() {
     let process = Process::of(X86, &image, Tables::Never);
     let mut process = process.stands(code(1), &[7, code(0x44)]);
     process.walks(&[at(1), r(0x44)], End::Root);
+    // What lies behind a beginning that has unwind data is something else.
+    let functions = [(0x10, false, c::undefined(RIP))];
+    let image = elf(X86, &[0x90; 0x100], &eh_frame(X86, &functions), TEXT);
+    let process = Process::of(X86, &image, Tables::Never);
+    let mut process = process.stands(code(0x20), &[7, code(0x44)]);
+    process.walks(&[at(0x20)], End::UnknownRegister);
 }
 
 #[test]
