@@ -220,11 +220,13 @@ impl Stops {
             if before >= until {
                 return None;
             }
-            // A thread that runs on the other processor stops within some
+            // A thread that runs on another processor stops within some
             // microseconds, sooner than this one could be woken again.
             if patience > 0 {
                 patience -= 1;
-                std::hint::spin_loop();
+                while before.elapsed() < PACE {
+                    std::hint::spin_loop();
+                }
             } else {
                 let left = until.saturating_duration_since(before);
                 signal::wait_for_child(left.min(Duration::from_millis(1)));
@@ -268,5 +270,6 @@ impl Stops {
     }
 }
 
-/// How often is looked before this program goes to sleep: some 50 µs.
-const SPIN: u32 = 100;
+/// Before this program goes to sleep it looks so many times, this far apart.
+const SPIN: u32 = 20;
+const PACE: Duration = Duration::from_micros(3);

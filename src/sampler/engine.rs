@@ -43,20 +43,14 @@ pub(super) struct Sample {
     pub(super) stack: Stack,
 }
 
-/// What a look at a thread found.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
+/// What became of reading a thread that sleeps.
 pub(super) enum Examined {
-    /// It has ended.
-    Ended,
-    /// It runs, and must be stopped.
-    Runnable,
-    /// It sleeps, and was read without a stop.
+    /// It was read without a stop.
     Still(Sample),
-    /// It sleeps, and a stop would find more than this, without harm.
-    Incomplete(Sample, Look),
-    /// The kernel does not say what it does: it must be stopped.
-    Unknown,
+    /// A stop would find more than this, without harm.
+    Incomplete(Sample),
+    /// It has run meanwhile, and must be stopped.
+    Ran,
 }
 
 /// Mappings are not read again sooner than this after a stack that led out of
@@ -121,26 +115,24 @@ impl Engine {
         }
     }
 
-    /// Look at a thread that has run since it was last looked at, or was never.
-    pub(super) fn examine(&mut self, watched: &mut Watched, modules: &mut Modules) -> Examined {
-        let look = watched.gate.look();
-        match look {
-            Look::Ended => Examined::Ended,
-            Look::Runnable => Examined::Runnable,
-            Look::Unknown => Examined::Unknown,
-            Look::Asleep(state, registers) => {
-                let Some((mut sample, unknown)) = self.still(watched, (state, &registers), modules)
-                else {
-                    return Examined::Runnable;
-                };
-                if self.is_halted() {
-                    sample.state = State::Halted;
-                } else if unknown && self.may_stop(watched.tid, state, &registers) {
-                    return Examined::Incomplete(sample, look);
-                }
-                Examined::Still(sample)
-            }
+    /// Read a thread that sleeps in `state`, with `registers` as far as they are
+    /// known, without stopping it.
+    pub(super) fn examine(
+        &mut self,
+        watched: &mut Watched,
+        state: State,
+        registers: &Registers,
+        modules: &mut Modules,
+    ) -> Examined {
+        let Some((mut sample, unknown)) = self.still(watched, (state, registers), modules) else {
+            return Examined::Ran;
+        };
+        if self.is_halted() {
+            sample.state = State::Halted;
+        } else if unknown && self.may_stop(watched.tid, state, registers) {
+            return Examined::Incomplete(sample);
         }
+        Examined::Still(sample)
     }
 
     fn is_halted(&mut self) -> bool {

@@ -16,7 +16,7 @@ use super::{
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Copied, Gate, Stops},
+    capture::{Arrival, Copied, Gate, Look, Stops},
     memory::{Address, Piece},
     module::Modules,
     process::{LiveMemory, Process},
@@ -147,24 +147,30 @@ impl Looked {
             copied: Copied::default(),
             stack: Stack { frames: Vec::new(), end: End::NotCaught },
         };
-        let (state, otherwise) = match self.engine.examine(&mut watched, &mut self.modules) {
-            Examined::Ended => return None,
-            Examined::Still(sample) => {
-                self.threads.push((tid, sample));
-                return None;
-            }
-            Examined::Incomplete(sample, _) => (Some(sample.state), sample),
-            Examined::Runnable => (None, nothing),
-            Examined::Unknown => {
+        let (state, otherwise) = match watched.gate.look() {
+            Look::Ended => return None,
+            Look::Runnable => (None, nothing),
+            Look::Unknown => {
                 NO_SYSCALL.clone_into(&mut self.note);
                 (None, nothing)
+            }
+            Look::Asleep(state, registers) => {
+                let modules = &mut self.modules;
+                match self.engine.examine(&mut watched, state, &registers, modules) {
+                    Examined::Ran => (None, nothing),
+                    Examined::Incomplete(sample) => (Some(sample.state), sample),
+                    Examined::Still(sample) => {
+                        self.threads.push((tid, sample));
+                        return None;
+                    }
+                }
             }
         };
         if stops.ask(self.engine.ask(&watched, now)).is_err() {
             self.threads.push((tid, otherwise));
             return None;
         }
-        let asked = Asked { ticks: 1, until: now, otherwise: None, state };
+        let asked = Asked { state, ..Asked::new(now, None) };
         Some((watched, asked, otherwise))
     }
 
@@ -190,7 +196,7 @@ impl Looked {
             if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
                 self.threads.push((tid, Sample { state, ..sample }));
                 waiting.remove(&tid);
-            } else if stops.ask(self.engine.ask(watched, asked.until)).is_err() {
+            } else if stops.ask(self.engine.ask(watched, asked.at)).is_err() {
                 waiting.remove(&tid);
             }
         }

@@ -155,9 +155,23 @@ impl<'a> Recorder<'a> {
                 continue;
             }
             left = true;
-            target.tick(seen, &mut self.stops, &mut self.shared);
+            target.look(seen, &mut self.stops, &mut self.shared);
         }
-        self.collect(now + PATIENCE);
+        for target in &mut self.targets {
+            target.ask(seen, &mut self.stops, &mut self.shared);
+        }
+        let patience = PATIENCE.min(self.clock.period() / 2);
+        self.collect(Instant::now() + patience);
+        for index in 0..self.targets.len() {
+            while let Some(target) = self.targets.get_mut(index)
+                && target.read(seen, &mut self.stops, &mut self.shared)
+            {
+                // Whoever arrives while threads are read that sleep is not
+                // kept waiting for the rest of them.
+                self.collect(Instant::now());
+            }
+        }
+        self.collect(Instant::now() + patience);
         self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
         self.control.running.store(self.shared.runnable, Ordering::Relaxed);
         self.control.blocked.store(self.shared.blocked, Ordering::Relaxed);

@@ -10,12 +10,13 @@ use rustc_hash::FxHashMap;
 use super::{
     engine::{Engine, Examined},
     shared::{How, NO_SYSCALL, Shared},
-    watched::{Asked, Settled, Watched},
+    watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Gate, Stops},
+    capture::{Arrival, Catch, Gate, Look, Stops},
     process::Process,
     profile::ProcessId,
+    snapshot::Registers,
     stack::{End, Stack},
     task::{State, Tid},
 };
@@ -26,6 +27,9 @@ pub(super) struct Target {
     pub(super) engine: Engine,
     pub(super) id: ProcessId,
     threads: FxHashMap<Tid, Watched>,
+    /// Threads that run, in this tick, and threads that sleep and have run.
+    runnable: Vec<Tid>,
+    asleep: Vec<(Tid, State, Registers)>,
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
     executable: Option<(u64, u64)>,
@@ -48,6 +52,8 @@ impl Target {
             engine,
             id,
             threads: FxHashMap::default(),
+            runnable: Vec::new(),
+            asleep: Vec::new(),
             listed: None,
             executable,
             checked: now,
@@ -74,8 +80,11 @@ impl Target {
         last.saturating_sub(*first)
     }
 
-    /// Look at every thread. Those that are to be stopped are asked.
-    pub(super) fn tick(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
+    /// Look at every thread: first at all whether they have run, then at those
+    /// that have what they do. Those that run are asked to stop only after
+    /// that, for a thread that stops gives its processor to another, which then
+    /// would be seen to run.
+    pub(super) fn look(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
         self.engine.begin(now);
         if now.saturating_duration_since(self.checked) >= CHECK {
             self.checked = now;
@@ -83,15 +92,48 @@ impl Target {
             self.follow_exec(shared, now);
         }
         self.list(now, shared);
+        let mut changed = Vec::new();
         let mut ended = Vec::new();
         for watched in self.threads.values_mut() {
-            if look(&mut self.engine, watched, now, stops, shared).is_err() {
-                ended.push(watched.tid);
+            match pass(watched, now, stops, shared) {
+                Ok(Passed::Done) => {}
+                Ok(Passed::Changed) => changed.push(watched.tid),
+                Err(Gone) => ended.push(watched.tid),
+            }
+        }
+        for tid in changed {
+            let Some(watched) = self.threads.get(&tid) else { continue };
+            shared.calls += 1;
+            match watched.gate.look() {
+                Look::Ended => ended.push(tid),
+                Look::Asleep(state, registers) => self.asleep.push((tid, state, registers)),
+                Look::Runnable => self.runnable.push(tid),
+                Look::Unknown => {
+                    shared.note(NO_SYSCALL);
+                    self.runnable.push(tid);
+                }
             }
         }
         for tid in ended {
             self.end(tid, stops, shared);
         }
+    }
+
+    /// Ask the threads that run to stop.
+    pub(super) fn ask(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
+        for tid in self.runnable.drain(..) {
+            let Some(watched) = self.threads.get_mut(&tid) else { continue };
+            ask(&mut self.engine, watched, Asked::new(now, None), stops, shared);
+        }
+    }
+
+    /// Read one of the threads that sleep; whether there was one left.
+    pub(super) fn read(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) -> bool {
+        let Some((tid, state, registers)) = self.asleep.pop() else { return false };
+        if let Some(watched) = self.threads.get_mut(&tid) {
+            read(&mut self.engine, watched, (state, &registers, now), stops, shared);
+        }
+        true
     }
 
     /// A process that has begun another program is another one to a reader.
@@ -176,57 +218,78 @@ impl Target {
 /// The thread has ended.
 struct Gone;
 
-/// Look at one thread, once.
-fn look(
-    engine: &mut Engine,
+/// What the gate says of a thread.
+enum Passed {
+    /// It has not run, and was counted; or it was asked before, and is awaited.
+    Done,
+    /// It has run.
+    Changed,
+}
+
+/// Let one thread pass the gate.
+fn pass(
     watched: &mut Watched,
     now: Instant,
-    stops: &mut Stops,
+    stops: &Stops,
     shared: &mut Shared,
-) -> Result<(), Gone> {
+) -> Result<Passed, Gone> {
     if let Some(asked) = &mut watched.asked {
-        asked.ticks += 1;
+        asked.later += 1;
         asked.until = now;
         // It may have become another thread in an exec.
-        return if stops.is_pending(watched.tid) { Ok(()) } else { Err(Gone) };
+        return if stops.is_pending(watched.tid) { Ok(Passed::Done) } else { Err(Gone) };
     }
     let schedule = watched.gate.schedule().map_err(|_| Gone)?;
     shared.calls += 1;
     if let Some(found) = watched.unchanged(schedule) {
         shared.count(watched, found, (now, 1), How::Unchanged);
-        return Ok(());
+        return Ok(Passed::Done);
     }
     watched.settled = None;
     watched.seen = schedule;
-    shared.calls += 1;
+    Ok(Passed::Changed)
+}
+
+/// Read a thread that sleeps; and ask it to stop, if that is not enough.
+fn read(
+    engine: &mut Engine,
+    watched: &mut Watched,
+    (state, registers, now): (State, &Registers, Instant),
+    stops: &mut Stops,
+    shared: &mut Shared,
+) {
     let process = shared.process_of(watched.id);
-    let (state, otherwise) = match engine.examine(watched, &mut shared.modules) {
-        Examined::Ended => return Err(Gone),
+    let otherwise = match engine.examine(watched, state, registers, &mut shared.modules) {
         Examined::Still(sample) => {
             let found = shared.found(process, sample.state, &sample.stack);
             watched.settled = Some(Settled { found, stopped_from: None });
             shared.count(watched, found, (now, 1), How::Still);
             engine.give_back(sample.copied);
-            name(engine, watched, shared);
-            return Ok(());
+            return name(engine, watched, shared);
         }
-        Examined::Incomplete(sample, look) => {
+        Examined::Incomplete(sample) => {
             let found = shared.found(process, sample.state, &sample.stack);
             engine.give_back(sample.copied);
-            (Some(sample.state), Some((found, look)))
+            Some((found, Look::Asleep(state, *registers)))
         }
-        Examined::Runnable => (None, None),
-        Examined::Unknown => {
-            shared.note(NO_SYSCALL);
-            (None, None)
-        }
+        Examined::Ran => None,
     };
-    watched.asked = Some(Asked { ticks: 1, until: now, otherwise, state });
-    if stops.ask(engine.ask(watched, now)).is_err() {
+    ask(engine, watched, Asked::new(now, otherwise), stops, shared);
+}
+
+fn ask(
+    engine: &mut Engine,
+    watched: &mut Watched,
+    asked: Asked,
+    stops: &mut Stops,
+    shared: &mut Shared,
+) {
+    let at = asked.at;
+    watched.asked = Some(asked);
+    if stops.ask(engine.ask(watched, at)).is_err() {
         // It is ending, or has been refused.
         give_up(watched, shared);
     }
-    Ok(())
 }
 
 /// Count a thread that was asked to stop with what is known without the stop.
@@ -240,7 +303,18 @@ fn give_up(watched: &mut Watched, shared: &mut Shared) {
         },
         |(found, _)| found,
     );
-    shared.count(watched, found, (asked.until, asked.ticks), How::Missed);
+    count(watched, found, &asked, How::Missed, shared);
+}
+
+/// Count a thread that was asked to stop, for the tick at which it was asked
+/// and for those that have passed since. A thread that is ready to run and
+/// does not stop has no processor to do it on.
+fn count(watched: &mut Watched, found: Found, asked: &Asked, how: How, shared: &mut Shared) {
+    shared.count(watched, found, (asked.at, 1), how);
+    if asked.later > 0 {
+        let state = if found.state.is_runnable() { State::Queued } else { found.state };
+        shared.count(watched, Found { state, ..found }, (asked.until, asked.later), how);
+    }
 }
 
 /// A thread was caught: unwind it, and count it.
@@ -254,7 +328,7 @@ fn finish(
     shared.held(caught.held, caught.partial);
     let process = shared.process_of(watched.id);
     let Some(asked) = &mut watched.asked else { return };
-    let (state, at) = (asked.judge(&caught), asked.until);
+    let (state, at) = (asked.judge(&caught), asked.at);
     let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
         if stops.ask(engine.ask(watched, at)).is_err() {
             give_up(watched, shared);
@@ -266,7 +340,7 @@ fn finish(
     if let Some((_, look)) = asked.otherwise {
         watched.settled = Some(Settled { found, stopped_from: Some(look) });
     }
-    shared.count(watched, found, (asked.until, asked.ticks), How::Stopped);
+    count(watched, found, &asked, How::Stopped, shared);
     engine.give_back(sample.copied);
     name(engine, watched, shared);
 }

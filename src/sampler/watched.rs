@@ -53,8 +53,10 @@ pub(super) struct Found {
 /// A thread was asked to stop, and has not yet arrived.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// How many ticks have passed since it was last counted.
-    pub(super) ticks: u64,
+    /// The tick at which it was asked.
+    pub(super) at: Instant,
+    /// How many ticks have passed since.
+    pub(super) later: u64,
     /// The last of them.
     pub(super) until: Instant,
     /// For a thread that sleeps: what is known of it without the stop, and how
@@ -65,6 +67,12 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// At a tick; `otherwise` is what is known without the stop.
+    pub(super) fn new(at: Instant, otherwise: Option<(Found, Look)>) -> Self {
+        let state = otherwise.map(|(found, _)| found.state);
+        Self { at, later: 0, until: at, otherwise, state }
+    }
+
     /// The state to count the thread with, from what the stop has found.
     pub(super) fn judge(&mut self, caught: &Catch) -> State {
         // Asleep, or stopped once before for this sample.
