@@ -6,4 +6,6 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod oracle;
+mod seeds;
 mod tidy;
