@@ -1,5 +1,7 @@
 //! Images read from the target's memory, because their files cannot be had.
 
+use std::ops::Range;
+
 use object::elf;
 
 use super::{
@@ -14,11 +16,8 @@ use crate::{
 /// The most that is copied of one image.
 const MAX_COPY: u64 = 256 << 20;
 
-/// The most program headers, in bytes: a thousand of them.
-const MAX_HEADERS: u64 = 56 << 10;
-
-/// The most bytes of notes that are searched for a build id.
-const MAX_NOTES: u64 = 64 << 10;
+/// How many bytes of program headers are looked at.
+const MAX_HEADERS: u64 = (headers::MAX_SEGMENTS * 56) as u64;
 
 /// How many mappings before one the first of its file is looked for.
 const MAX_SPLITS: usize = 4096;
@@ -73,9 +72,29 @@ impl Base {
     fn find_build_id(&self, memory: &dyn Memory) -> Option<Vec<u8>> {
         let mut notes = self.segments.iter().filter(|segment| segment.kind == elf::PT_NOTE.0);
         notes.find_map(|segment| {
-            let mut bytes = vec![0; usize::try_from(segment.file_size.min(MAX_NOTES)).ok()?];
+            let mut bytes =
+                vec![0; usize::try_from(segment.file_size.min(headers::MAX_NOTES)).ok()?];
             memory.read(Address(self.bias).plus(segment.address), &mut bytes).ok()?;
             headers::build_id(&bytes, segment.align).map(<[u8]>::to_vec)
+        })
+    }
+
+    /// What the image's addresses are raised by.
+    pub(super) fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// Whether the image has code at all of `range`.
+    pub(super) fn has_code(&self, range: &Range<Address>) -> bool {
+        let (start, end) =
+            (range.start.0.wrapping_sub(self.bias), range.end.0.wrapping_sub(self.bias));
+        let code =
+            self.segments.iter().filter(|segment| segment.is_load() && segment.is_executable());
+        code.into_iter().any(|segment| {
+            // The last page is mapped whole, and pages are of up to 64 KiB.
+            let limit = segment.address.saturating_add(segment.memory_size);
+            let limit = limit.checked_next_multiple_of(64 << 10).unwrap_or(u64::MAX);
+            segment.address & !0xffff <= start && start < end && end <= limit
         })
     }
 

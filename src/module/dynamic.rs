@@ -22,6 +22,9 @@ const SYMBOL: u64 = 24;
 /// More entries than any dynamic section has.
 const MAX_ENTRIES: usize = 4096;
 
+/// More symbols than any image exports.
+const MAX_SYMBOLS: usize = 1 << 24;
+
 impl Dynamic {
     /// Read it. `bias` is what the addresses in it may have been raised by:
     /// the dynamic linker relocates some of them in place.
@@ -81,13 +84,14 @@ fn count_by_gnu_hash(image: &Image, at: u64) -> Option<u64> {
     let first = word(at.checked_add(4)?)?;
     let bloom = u64::from(word(at.checked_add(8)?)?);
     let table = at.checked_add(16)?.checked_add(bloom * 8)?;
-    let bytes = image.loaded(table, usize::try_from(u64::from(buckets) * 4).ok()?)?;
+    let len = usize::try_from(buckets).ok()?.min(MAX_SYMBOLS) * 4;
+    let bytes = image.loaded(table, len)?;
     let starts = bytes.chunks_exact(4).filter_map(u32_of);
     let Some(last) = starts.max().filter(|&last| last >= first) else {
         return Some(first.into());
     };
     let chains = table.checked_add(u64::from(buckets) * 4)?;
-    let chain = image.loaded(chains.checked_add(u64::from(last - first) * 4)?, usize::MAX)?;
+    let chain = image.loaded(chains.checked_add(u64::from(last - first) * 4)?, MAX_SYMBOLS * 4)?;
     let end = chain.chunks_exact(4).filter_map(u32_of).position(|hash| hash & 1 == 1)?;
     Some(u64::from(last) + end as u64 + 1)
 }

@@ -14,6 +14,14 @@ pub(super) const FILE_HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 const SECTION_HEADER: usize = 64;
 
+/// The most program headers and sections that are looked at: more than any
+/// program has.
+pub(super) const MAX_SEGMENTS: usize = 1024;
+const MAX_SECTIONS: u64 = 1 << 17;
+
+/// The most bytes of notes that are searched for a build id.
+pub(super) const MAX_NOTES: u64 = 64 << 10;
+
 /// What the file header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
@@ -113,7 +121,7 @@ impl FileHeader {
         let first = SectionHeader::parse(part(file, offset, entry)?)?;
         let count = if count == 0 { first.size } else { count.into() };
         let names = if self.names == elf::SHN_XINDEX.0 { first.link } else { self.names.into() };
-        let table = part(file, offset, count.checked_mul(entry)?)?;
+        let table = part(file, offset, count.min(MAX_SECTIONS) * entry)?;
         let headers: Vec<_> =
             table.chunks_exact(SECTION_HEADER).filter_map(SectionHeader::parse).collect();
         let names = headers.get(usize::try_from(names).ok()?)?;
@@ -127,7 +135,8 @@ impl FileHeader {
 impl Segment {
     /// From a table of program headers.
     pub(super) fn parse_all(table: &[u8]) -> Vec<Self> {
-        table.chunks_exact(PROGRAM_HEADER).filter_map(Self::parse).collect()
+        let table = table.chunks_exact(PROGRAM_HEADER).take(MAX_SEGMENTS);
+        table.filter_map(Self::parse).collect()
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -239,3 +248,50 @@ pub(super) fn build_id(notes: &[u8], align: u64) -> Option<&[u8]> {
 
 /// SHA-1 makes 20 bytes; no linker makes more than 64.
 const MAX_BUILD_ID: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const R: u32 = elf::PF_R.0;
+    const X: u32 = elf::PF_X.0;
+
+    fn load(flags: u32, offset: u64, address: u64, size: u64) -> Segment {
+        let kind = elf::PT_LOAD.0;
+        let (file_size, memory_size, align) = (size, size, 0x1000);
+        Segment { kind, flags, offset, address, file_size, memory_size, align }
+    }
+
+    #[test]
+    fn the_segment_that_a_mapping_loads_gives_its_bias() {
+        const START: u64 = 0x7f00_0000_0000;
+        // As lld lays files out: the code's first page is also the last one
+        // of the data before it, mapped a second time.
+        let shared = [load(R, 0, 0, 0x5e0), load(R | X, 0x5e0, 0x15e0, 0x3000)];
+        // Two segments of code that meet in a page.
+        let meeting = [
+            load(X, 0, 0x40_0000, 0x1800),
+            load(X, 0x1800, 0x50_1800, 0x4000),
+            load(X, 0x5800, 0x60_5800, 0x10),
+        ];
+        // Linked to lie above where it lies.
+        let high = [load(X, 0x1000, u64::MAX - 0xffff, 0x2000)];
+        let cases: [(&[Segment], u64, u64, Option<u64>); 11] = [
+            (&shared, 0, 0x4000, Some(START - 0x1000)),
+            (&shared, 0x1000, 0x1000, Some(START - 0x2000)),
+            (&shared, 0x4000, 0x1000, None),
+            (&meeting, 0, 0x2000, Some(START - 0x40_0000)),
+            (&meeting, 0x1000, 0x5000, Some(START - 0x50_1000)),
+            (&meeting, 0x2000, 0x1000, Some(START - 0x50_2000)),
+            (&meeting, 0x5000, 0x1000, Some(START - 0x60_5000)),
+            (&high, 0x1000, 0x2000, Some(START + 0x1_0000)),
+            (&high, 0x2000, 0x1000, Some(START + 0xf000)),
+            (&high, u64::MAX, u64::MAX, None),
+            (&[], 0, 0x1000, None),
+        ];
+        for (segments, offset, len, expected) in cases {
+            let found = bias(segments, START, offset, len);
+            assert_eq!(found, expected, "{segments:x?} {offset:#x} {len:#x}: {found:x?}");
+        }
+    }
+}

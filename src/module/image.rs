@@ -1,6 +1,7 @@
 //! One ELF image.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -31,10 +32,15 @@ pub struct Section<'a> {
 #[derive(Debug)]
 pub struct Module {
     id: ModuleId,
+    name: String,
     path: Option<PathBuf>,
     root: Root,
     image: Image,
 }
+
+/// The most bytes that are searched for the end of `.eh_frame`: a hundred
+/// times what a large program has.
+const MAX_EH_FRAME: usize = 256 << 20;
 
 /// Part of an image, copied from where a process had it.
 #[derive(Clone, Debug)]
@@ -156,7 +162,8 @@ impl Image {
     pub(super) fn build_id(&self) -> Option<&[u8]> {
         let mut notes = self.segments.iter().filter(|segment| segment.kind == elf::PT_NOTE.0);
         let of_segment = notes.find_map(|segment| {
-            let notes = self.loaded(segment.address, usize::try_from(segment.file_size).ok()?)?;
+            let len = usize::try_from(segment.file_size.min(headers::MAX_NOTES)).ok()?;
+            let notes = self.loaded(segment.address, len)?;
             headers::build_id(notes, segment.align)
         });
         let of_section = || headers::build_id(self.by_header(".note.gnu.build-id")?.bytes, 4);
@@ -164,23 +171,36 @@ impl Image {
     }
 
     pub(super) fn section(&self, name: &str) -> Option<Section<'_>> {
-        self.by_header(name).or_else(|| match name {
+        match self.find(name) {
+            // What the program headers say of a file of debug information is
+            // not in it; so its section headers decide.
+            Some((file, index)) => self.section_at(file, index),
+            None => self.by_segment(name),
+        }
+    }
+
+    /// The section of a name, for an image that has section headers.
+    fn by_header(&self, name: &str) -> Option<Section<'_>> {
+        let (file, index) = self.find(name)?;
+        self.section_at(file, index)
+    }
+
+    fn find(&self, name: &str) -> Option<(&FileBytes, usize)> {
+        let file = self.file()?;
+        let old = || self.sections.find(file, &format!(".z{}", name.strip_prefix('.')?));
+        Some((file, self.sections.find(file, name).or_else(old)?))
+    }
+
+    /// What the program headers know of a section.
+    pub(super) fn by_segment(&self, name: &str) -> Option<Section<'_>> {
+        match name {
             ".eh_frame_hdr" => self.span(elf::PT_GNU_EH_FRAME.0),
             ".eh_frame" => self.eh_frame_by_segment(),
             ".dynamic" => self.span(elf::PT_DYNAMIC.0),
             ".dynsym" => self.at(self.dynamic.symbols?),
             ".dynstr" => self.at(self.dynamic.strings?),
             _ => None,
-        })
-    }
-
-    fn by_header(&self, name: &str) -> Option<Section<'_>> {
-        let file = self.file()?;
-        if let Some(index) = self.sections.find(file, name) {
-            return self.section_at(file, index);
         }
-        let index = self.sections.find(file, &format!(".z{}", name.strip_prefix('.')?))?;
-        self.section_at(file, index)
     }
 
     fn section_at<'a>(&'a self, file: &'a FileBytes, index: usize) -> Option<Section<'a>> {
@@ -208,13 +228,13 @@ impl Image {
 
     /// `.eh_frame` of an image without section headers, or of one that was
     /// copied: `.eh_frame_hdr` points to it.
-    pub(super) fn eh_frame_by_segment(&self) -> Option<Section<'_>> {
+    fn eh_frame_by_segment(&self) -> Option<Section<'_>> {
         let find = || {
             let header = self.span(elf::PT_GNU_EH_FRAME.0)?;
             let bases = BaseAddresses::default().set_eh_frame_hdr(header.address);
             let parsed = EhFrameHdr::new(header.bytes, LittleEndian).parse(&bases, 8).ok()?;
             let address = parsed.eh_frame_ptr().direct().ok()?;
-            Some((address, entries_len(self.loaded(address, usize::MAX)?)))
+            Some((address, entries_len(self.loaded(address, MAX_EH_FRAME)?)))
         };
         self.at((*self.eh_frame.get_or_init(find))?)
     }
@@ -254,7 +274,9 @@ fn entry_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 impl Module {
     pub(super) fn new(id: ModuleId, path: Option<PathBuf>, root: Root, image: Image) -> Self {
-        Self { id, path, root, image }
+        let file_name = path.as_deref().and_then(Path::file_name);
+        let name = file_name.map_or("[vdso]".into(), OsStr::to_string_lossy).into_owned();
+        Self { id, name, path, root, image }
     }
 
     pub(super) fn image(&self) -> &Image {
@@ -268,8 +290,7 @@ impl Module {
 
     /// The file's name without its directory, or `[vdso]`.
     pub fn name(&self) -> &str {
-        let name = self.path.as_deref().and_then(Path::file_name);
-        name.map_or(Some("[vdso]"), std::ffi::OsStr::to_str).unwrap_or("?")
+        &self.name
     }
 
     /// The file's path below the root of the process that it was first seen

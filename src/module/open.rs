@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     copied::Base,
+    elf,
     file::{FileBytes, Opened},
     image::{Image, Module},
     modules::{Identity, Modules, Origin},
@@ -15,6 +16,9 @@ use crate::{
     memory::Memory,
     snapshot::{Backing, Mapping, Root},
 };
+
+/// How many mappings below one the image that it belongs to is looked for.
+const MAX_MOVED: usize = 16;
 
 /// More than any vdso has.
 const MAX_VDSO: u64 = 1 << 20;
@@ -30,15 +34,41 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The image, if there is one and it can be had.
-    pub(super) fn open(&self, modules: &mut Modules) -> Option<Arc<Module>> {
+    /// The image and its bias, if there is one and it can be had.
+    pub(super) fn open(&self, modules: &mut Modules) -> Option<(Arc<Module>, u64)> {
         let mapping = self.mappings.get(self.index)?;
-        match &mapping.backing {
-            Backing::Anonymous => None,
-            Backing::Vdso => self.vdso(mapping, modules),
-            Backing::File(path) => self.file(mapping, path, modules),
-            Backing::Deleted(path) => self.deleted(mapping, path, None, modules),
+        let module = match &mapping.backing {
+            Backing::Anonymous => return self.moved(mapping, modules),
+            Backing::Vdso => self.vdso(mapping, modules)?,
+            Backing::File(path) => self.file(mapping, path, modules)?,
+            Backing::Deleted(path) => self.deleted(mapping, path, None, modules)?,
+        };
+        let (start, end) = (mapping.range.start.0, mapping.range.end.0);
+        let len = end.checked_sub(start)?;
+        let bias = elf::bias(module.image().segments(), start, mapping.offset, len)?;
+        Some((module, bias))
+    }
+
+    /// The image whose code a program has copied to other memory in its place,
+    /// as servers do to have it in huge pages. Memory that follows an image
+    /// without a gap, where the image's own headers promise code.
+    fn moved(&self, mapping: &Mapping, modules: &mut Modules) -> Option<(Arc<Module>, u64)> {
+        let mut start = mapping.range.start;
+        for index in (0..self.index).rev().take(MAX_MOVED) {
+            let below = self.mappings.get(index)?;
+            if below.range.end != start {
+                return None;
+            }
+            start = below.range.start;
+            let (Backing::File(path) | Backing::Deleted(path)) = &below.backing else { continue };
+            let base = Base::read(self.mappings, index, self.memory)?;
+            if !base.has_code(&mapping.range) {
+                return None;
+            }
+            let image = Wanted { index, ..*self };
+            return Some((image.file(below, path, modules)?, base.bias()));
         }
+        None
     }
 
     fn vdso(&self, mapping: &Mapping, modules: &mut Modules) -> Option<Arc<Module>> {

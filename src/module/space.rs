@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use super::{Module, Modules, elf, open::Wanted};
+use super::{Module, Modules, open::Wanted};
 use crate::{
     memory::{Address, Memory},
     snapshot::{Backing, Mapping, Root},
@@ -89,7 +89,10 @@ impl AddressSpace {
             return known.clone();
         }
         let wanted = Wanted { mappings: &self.mappings, index, root: &self.root, memory };
-        let place = place(mapping, wanted.open(modules)).unwrap_or(Place::Anonymous);
+        let place = match wanted.open(modules) {
+            Some((module, bias)) => Place::Module { module, bias },
+            None => Place::Anonymous,
+        };
         if let Some(slot) = self.places.get_mut(index) {
             *slot = Some(place.clone());
         }
@@ -118,13 +121,4 @@ fn is_same(old: &Mapping, new: &Mapping) -> bool {
         (mapping.offset, mapping.device, mapping.inode, mapping.executable, kind(mapping))
     };
     old.range == new.range && what(old) == what(new)
-}
-
-/// What `mapping` is, when `module` is its image.
-fn place(mapping: &Mapping, module: Option<Arc<Module>>) -> Option<Place> {
-    let module = module?;
-    let (start, end) = (mapping.range.start.0, mapping.range.end.0);
-    let len = end.checked_sub(start)?;
-    let bias = elf::bias(module.image().segments(), start, mapping.offset, len)?;
-    Some(Place::Module { module, bias })
 }

@@ -1,3 +1,6 @@
+mod files;
+mod hostile;
+mod linked;
 mod live;
 
 use std::sync::Arc;
@@ -79,4 +82,30 @@ fn the_vdso_is_read_from_memory() {
     assert!(!module.section(".dynsym").unwrap().bytes.is_empty());
     let mut again = AddressSpace::new(mappings, live.root());
     assert!(Arc::ptr_eq(&find(&mut again, &mut modules, &live, at).0, &module));
+}
+
+/// Whatever is mapped as code is in the image what it is in memory: some of it,
+/// from the middle of each mapping, or from where there is some.
+fn check_code(live: &Live) -> usize {
+    let mut space = AddressSpace::new(live.mappings(), live.root());
+    let mut modules = Modules::default();
+    let mut seen = 0;
+    for mapping in live.mappings() {
+        let (start, end) = (mapping.range.start.0, mapping.range.end.0);
+        let place = space.find(mapping.range.start, &mut modules, live);
+        let Place::Module { module, bias } = place else { continue };
+        let loaded = |at: u64| Some((at, module.loaded(at.wrapping_sub(bias), 256)?));
+        let middle = start.midpoint(end);
+        let (at, code) = (middle..end).chain(start..middle).step_by(64).find_map(loaded).unwrap();
+        let mut there = vec![0; code.len()];
+        live.read(Address(at), &mut there).unwrap();
+        assert!(code == there, "{}: {mapping:?}", module.name());
+        seen += 1;
+    }
+    seen
+}
+
+#[test]
+fn code_in_memory_is_the_code_of_the_image() {
+    assert!(check_code(&Live::new("self")) >= 3);
 }
