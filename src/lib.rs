@@ -23,3 +23,4 @@ pub mod stack;
 pub mod symbolize;
 mod sys;
 pub mod task;
+pub mod unwind;

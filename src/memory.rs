@@ -45,6 +45,14 @@ pub trait Memory {
     /// A [`Fault`] when any byte of the range cannot be read; what `into`
     /// then holds is not said.
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault>;
+
+    /// The copied bytes around `at`, and where the first of them lay, if `at`
+    /// was copied: a reader of many words in one place (a stack) asks once and
+    /// then needs no call for each. Memory that holds no copies has none.
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        let _ = at;
+        None
+    }
 }
 
 impl dyn Memory + '_ {
@@ -111,6 +119,11 @@ impl Memory for Piece {
         into.copy_from_slice(found);
         Ok(())
     }
+
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        self.slice(at, 1)?;
+        Some((self.start, &self.bytes))
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +139,7 @@ mod tests {
         assert_eq!(memory.get::<u32>(Address(0x1002)), Err(Fault { at: Address(0x1002), len: 4 }));
         assert!(memory.get::<u8>(Address(0xfff)).is_err());
         assert!(memory.get::<u64>(Address(u64::MAX)).is_err());
+        assert_eq!(memory.copied(Address(0x1004)), Some((Address(0x1000), &piece.bytes[..])));
+        assert_eq!(memory.copied(Address(0x1005)), None);
     }
 }

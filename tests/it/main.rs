@@ -7,5 +7,7 @@
 )]
 
 mod oracle;
+mod rows;
 mod seeds;
+mod single_step;
 mod tidy;

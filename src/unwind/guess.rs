@@ -1,0 +1,174 @@
+//! What is plausible where there is no unwind data.
+
+use crate::{
+    memory::{Address, Memory},
+    module::{Modules, Place},
+    snapshot::Register,
+    stack::{CodeAddress, End},
+};
+
+use super::{
+    rule,
+    walk::{Next, Standing, Unwinder},
+};
+
+impl Unwinder {
+    /// Leave code that has no unwind data.
+    ///
+    /// In the innermost frame it may be at its very beginning, or be a stub
+    /// that needs no stack (system calls in assembly, dispatchers): then the
+    /// return address is where the call has put it. Elsewhere, follow the
+    /// frame pointer. A return address that is not behind a call instruction
+    /// is none.
+    pub(super) fn guess(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Result<Next, End> {
+        if let CodeAddress::Instruction(pc) = standing.code {
+            let found = match self.machine.link {
+                Some(link) => self.guess_by_link(standing, modules, link, pc),
+                None => self.guess_by_top(standing, modules, pc),
+            };
+            if let Some(return_address) = found {
+                standing
+                    .registers
+                    .keep_only(self.machine.preserved | 1 << self.machine.architecture.sp().0);
+                return Ok(Next::Caller(return_address));
+            }
+        }
+        let Standing { registers, words, floor, .. } = standing;
+        let fp = registers.get(self.machine.architecture.fp());
+        let return_address = rule::follow_frame_pointer(registers, words, self.machine, *floor)?;
+        // What lies between the stack pointer and the frame record is not
+        // known, but the record itself is behind us.
+        *floor = fp.map_or(*floor, |fp| fp.saturating_add(8).max(*floor));
+        let stripped = self.strip(return_address);
+        let code = CodeAddress::Return(Address(stripped));
+        // What was once behind a call still is.
+        let plausible = stripped == 0
+            || self.cache.get(code).is_some()
+            || self.is_code_or_behind_call(stripped, modules, standing.words.memory());
+        if plausible { Ok(Next::Caller(return_address)) } else { Err(End::NoUnwindInfo) }
+    }
+
+    /// x86: the return address is on top of the stack, or below it is the
+    /// caller's frame pointer, just pushed.
+    fn guess_by_top(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+        pc: Address,
+    ) -> Option<u64> {
+        let architecture = self.machine.architecture;
+        let sp = standing.registers.get(architecture.sp())?;
+        let top = standing.words.word(sp)?;
+        let memory = standing.words.memory();
+        // A stub may have been jumped to, by a function that lies anywhere.
+        let code = self.code(pc, self.machine.longest_call, modules, memory).unwrap_or_default();
+        let callee = (!(self.machine.is_stub)(&code)).then_some(pc);
+        let pushed = standing.registers.get(architecture.fp()) == Some(top) && top != 0;
+        if pushed {
+            let return_address = standing.words.word(sp.wrapping_add(8))?;
+            if self.is_behind_call(return_address, callee, modules, memory) {
+                standing.registers.set(architecture.sp(), sp.wrapping_add(16));
+                return Some(return_address);
+            }
+        }
+        if self.is_behind_call(top, callee, modules, memory) {
+            standing.registers.set(architecture.sp(), sp.wrapping_add(8));
+            return Some(top);
+        }
+        None
+    }
+
+    /// aarch64: the link register still holds the return address if the call
+    /// that set it went to this very function, and not to one that this
+    /// function called.
+    fn guess_by_link(
+        &mut self,
+        standing: &Standing<'_>,
+        modules: &mut Modules,
+        link: Register,
+        pc: Address,
+    ) -> Option<u64> {
+        /// No function without unwind data is larger.
+        const LARGEST: u64 = 4096;
+        let signed = standing.registers.get(link)?;
+        let return_address = self.strip(signed);
+        let code = self.code_before(return_address, modules, standing.words.memory())?;
+        let target = return_address.wrapping_add_signed((self.machine.call_target)(&code)?);
+        (pc.0.wrapping_sub(target) < LARGEST).then_some(signed)
+    }
+
+    /// Whether the instruction before `address` is a call, and one that can
+    /// have led to `callee`: a direct call goes to where a function begins, at
+    /// or before `callee`, or to a stub that leads to another image. (A
+    /// function that was jumped to at its end may lie before its caller; its
+    /// frame is then left by its frame pointer.)
+    fn is_behind_call(
+        &mut self,
+        address: u64,
+        callee: Option<Address>,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> bool {
+        let Some(code) = self.code_before(address, modules, memory) else { return false };
+        let target = (self.machine.call_target)(&code);
+        let leads_past = target.zip(callee).is_some_and(|(distance, callee)| {
+            let target = Address(address.wrapping_add_signed(distance));
+            target > callee && self.in_one_mapping(target, callee)
+        });
+        (self.machine.ends_in_call)(&code) && !leads_past
+    }
+
+    /// For a return address of a chain of frame records: JIT compilers put
+    /// some there that no call has put there, so their code is believed.
+    fn is_code_or_behind_call(
+        &mut self,
+        address: u64,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> bool {
+        let before = Address(address.wrapping_sub(1));
+        match self.space.find(before, modules, memory) {
+            Place::Anonymous => true,
+            Place::Module { .. } => self.is_behind_call(address, None, modules, memory),
+            // The walk will say what is there.
+            Place::Unmapped => true,
+            Place::NoCode => false,
+        }
+    }
+
+    /// The bytes of code before `address`, as many as a call may have.
+    fn code_before(
+        &mut self,
+        address: u64,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> Option<Vec<u8>> {
+        let len = self.machine.longest_call;
+        let start = address.checked_sub(u64::try_from(len).ok()?)?;
+        self.code(Address(start), len, modules, memory)
+    }
+
+    /// `len` bytes of code, or fewer at the end of an image.
+    fn code(
+        &mut self,
+        at: Address,
+        len: usize,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> Option<Vec<u8>> {
+        match self.space.find(at, modules, memory) {
+            Place::Module { module, bias } => {
+                module.loaded(at.0.wrapping_sub(bias), len).map(<[u8]>::to_vec)
+            }
+            Place::Anonymous => {
+                let mut code = vec![0; len];
+                memory.read(at, &mut code).ok().map(|()| code)
+            }
+            Place::NoCode | Place::Unmapped => None,
+        }
+    }
+}

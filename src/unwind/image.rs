@@ -1,0 +1,86 @@
+//! What unwinding keeps of one image.
+
+use std::sync::Arc;
+
+use crate::{module::Module, stack::End};
+
+use super::{
+    cache::Action,
+    cfi::{Cfi, Context, Covered, FdeAt, covering},
+    machine::Machine,
+    rule::Rule,
+    table::{Found, Step, Table},
+    tables::Tables,
+};
+
+/// How far behind a program's entry its first function may reach.
+const START_SIZE: u64 = 64;
+
+/// One image.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) module: Arc<Module>,
+    table: Option<Arc<Table>>,
+    /// Which entry answers for which addresses, where the image's own sorted
+    /// table does not say.
+    index: Option<Vec<Covered>>,
+    /// How many rows gimli evaluated.
+    rows: usize,
+}
+
+impl Image {
+    pub(super) fn new(module: Arc<Module>) -> Self {
+        Self { module, table: None, index: None, rows: 0 }
+    }
+
+    /// What to do at `address`, as the image counts.
+    pub(super) fn action(
+        &mut self,
+        address: u64,
+        tables: &Tables,
+        machine: &'static Machine,
+        context: &mut Context,
+    ) -> Result<Action, End> {
+        if self.table.is_none() {
+            let size = Cfi::of(&self.module, machine).size();
+            self.table = tables.table(&self.module, machine, self.rows, size);
+        }
+        let step = match self.table.as_ref().map(|table| table.find(address)) {
+            Some(Found::Step(step)) => Some(*step),
+            Some(Found::Nothing) => None,
+            Some(Found::Beyond) | None => self.row_by_row(address, machine, context)?,
+        };
+        Ok(match step {
+            Some(step) => Action::Step(step),
+            // musl's `_start` has no unwind data.
+            None if address.wrapping_sub(self.module.entry()) < START_SIZE => Action::Root,
+            None => Action::Guess,
+        })
+    }
+
+    fn row_by_row(
+        &mut self,
+        address: u64,
+        machine: &Machine,
+        context: &mut Context,
+    ) -> Result<Option<Step>, End> {
+        let cfi = Cfi::of(&self.module, machine);
+        let Some(at) = entry(&cfi, &mut self.index, address) else { return Ok(None) };
+        self.rows = self.rows.saturating_add(1);
+        let rule = cfi.with_row(at, address, context, |row| Rule::of(row, machine));
+        let rule = rule.map_err(|_| End::BadUnwindInfo)?;
+        Ok(Some(rule.map_or(Step::Row(at), Step::Rule)))
+    }
+}
+
+/// The entry for `address`, by the image's own sorted table if it has one.
+fn entry(cfi: &Cfi<'_>, index: &mut Option<Vec<Covered>>, address: u64) -> Option<FdeAt> {
+    if let Some(at) = cfi.find(address) {
+        return Some(at);
+    }
+    if cfi.is_sorted() {
+        return None;
+    }
+    let index = index.get_or_insert_with(|| cfi.index());
+    covering(index, address).map(|covered| covered.fde)
+}

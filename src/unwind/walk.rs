@@ -1,0 +1,375 @@
+//! The walk from the innermost frame to the root.
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::{
+    memory::{Address, Memory},
+    module::{AddressSpace, Module, Modules, Place},
+    snapshot::{Architecture, Mapping, Registers, Root},
+    stack::{CodeAddress, End, Frame, ModuleId, NativeFrame},
+};
+
+use super::{
+    aarch64,
+    cache::{Action, Cache, Entry},
+    cfi::{Cfi, Context, FdeAt},
+    image::Image,
+    machine::Machine,
+    rule,
+    table::Step,
+    tables::Tables,
+    words::Words,
+};
+
+/// How many frames a walk may have.
+pub const MAX_FRAMES: usize = 4096;
+
+/// How often a walk may change to another stack: a signal handler's, or that
+/// of a language's runtime.
+const MAX_SWITCHES: u32 = 16;
+
+/// Farther than any frame is large: beyond it lies another stack.
+const OTHER_STACK: u64 = 64 << 20;
+
+/// The unwinder of one process.
+#[derive(Debug)]
+pub struct Unwinder {
+    pub(super) machine: &'static Machine,
+    pub(super) space: AddressSpace,
+    tables: Tables,
+    images: HashMap<ModuleId, Image, FxBuildHasher>,
+    pub(super) cache: Cache,
+    context: Box<Context>,
+}
+
+/// How a walk went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Why there are no more frames.
+    pub end: End,
+    /// The address of code outside every known mapping, when that ended the
+    /// walk: the mappings may have changed since they were read.
+    pub unmapped: Option<Address>,
+    /// The lowest address of a word that was wanted and could not be read.
+    pub fault: Option<Address>,
+    /// The first address above the stack that the walk needed: how far a copy
+    /// of this thread's stack should reach. The stack is the one that the
+    /// stack pointer was on.
+    pub highest: Address,
+    /// How many frames were found.
+    pub frames: usize,
+}
+
+/// Where a walk stands.
+pub(super) struct Standing<'a> {
+    pub(super) code: CodeAddress,
+    pub(super) registers: Registers,
+    pub(super) words: Words<'a>,
+    /// The stack pointer, or where it is not known an address that it is above.
+    pub(super) floor: u64,
+    switches: u32,
+}
+
+/// Where a step led.
+pub(super) enum Next {
+    /// To the return address of a call.
+    Caller(u64),
+    /// To the instruction that a signal interrupted.
+    Interrupted(u64),
+    /// To a return address on a stack that may lie anywhere.
+    Switched(u64),
+}
+
+impl Unwinder {
+    /// An unwinder for the process that `mappings` describe, whose files are
+    /// below `root`.
+    pub fn new(mappings: Vec<Mapping>, root: Root, tables: Tables) -> Self {
+        Self::of(Architecture::HOST, mappings, root, tables)
+    }
+
+    pub(super) fn of(
+        architecture: Architecture,
+        mappings: Vec<Mapping>,
+        root: Root,
+        tables: Tables,
+    ) -> Self {
+        Self {
+            machine: Machine::of(architecture),
+            space: AddressSpace::new(mappings, root),
+            tables,
+            images: HashMap::default(),
+            cache: Cache::new(),
+            context: Box::default(),
+        }
+    }
+
+    /// Take over changed mappings. What is known of code that did not move
+    /// stays known.
+    pub fn update(&mut self, mut mappings: Vec<Mapping>) {
+        mappings.sort_by_key(|mapping| mapping.range.start);
+        let kept = unchanged(self.space.mappings(), &mappings);
+        self.cache.retain(|at| {
+            // The lookup address of a return address is one lower.
+            let at = Address(at.0.saturating_sub(1));
+            let after = kept.partition_point(|range| range.start <= at);
+            after.checked_sub(1).and_then(|last| kept.get(last)).is_some_and(|kept| at < kept.end)
+        });
+        self.space.update(mappings);
+    }
+
+    /// The images of the process.
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// Unwind the thread that has `registers`. Its frames are appended to
+    /// `frames`, innermost first.
+    pub fn unwind(
+        &mut self,
+        modules: &mut Modules,
+        registers: &Registers,
+        memory: &dyn Memory,
+        frames: &mut Vec<Frame>,
+    ) -> Walk {
+        let architecture = self.machine.architecture;
+        let sp = registers.get(architecture.sp()).unwrap_or(0);
+        let mut walk = Walk {
+            end: End::UnknownRegister,
+            unmapped: None,
+            fault: None,
+            highest: Address(sp),
+            frames: 0,
+        };
+        let Some(pc) = registers.get(architecture.pc()) else { return walk };
+        let mut standing = Standing {
+            code: CodeAddress::Instruction(Address(pc)),
+            registers: *registers,
+            words: Words::new(memory, sp),
+            floor: sp,
+            switches: 0,
+        };
+        walk.end = loop {
+            if walk.frames == MAX_FRAMES {
+                break End::TooDeep;
+            }
+            let (frame, next) = match self.step(&mut standing, modules) {
+                Ok(step) => step,
+                Err(place) => {
+                    walk.unmapped =
+                        matches!(place, Place::Unmapped).then(|| standing.code.lookup());
+                    break End::Implausible;
+                }
+            };
+            frames.push(Frame::Native(frame));
+            walk.frames += 1;
+            let moved = next.and_then(|next| self.advance(&mut standing, next));
+            if let Err(end) = moved {
+                break end;
+            }
+            if standing.switches == 0 {
+                walk.highest = walk.highest.max(Address(standing.floor));
+            }
+        };
+        walk.fault = standing.words.fault;
+        if let Some(fault) = walk.fault.filter(|_| standing.switches == 0) {
+            walk.highest = walk.highest.max(fault.plus(8));
+        }
+        walk
+    }
+
+    /// The frame where the walk stands, and where it leads; or what there is
+    /// instead of code.
+    #[inline]
+    fn step(
+        &mut self,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Result<(NativeFrame, Result<Next, End>), Place> {
+        let code = standing.code;
+        if let Some(entry) = self.cache.get(code) {
+            let frame = entry.frame(code);
+            if let Action::Step(Step::Rule(rule)) = &entry.action {
+                let Standing { registers, words, .. } = standing;
+                return Ok((frame, rule.apply(registers, words, self.machine).map(Next::Caller)));
+            }
+            let entry = *entry;
+            return Ok((frame, self.act(&entry, standing, modules)));
+        }
+        let memory = standing.words.memory();
+        let entry = match self.find_out(code, modules, memory) {
+            Ok(entry) => entry,
+            // A call through a bad pointer: the frame is real, and the call
+            // has left its return address.
+            Err(place) if matches!(code, CodeAddress::Instruction(_)) => {
+                let frame = NativeFrame { module: None, code };
+                let next = self.guess(standing, modules);
+                return if next.is_ok() { Ok((frame, next)) } else { Err(place) };
+            }
+            Err(place) => return Err(place),
+        };
+        match entry {
+            Ok(entry) => {
+                self.cache.insert(entry);
+                Ok((entry.frame(code), self.act(&entry, standing, modules)))
+            }
+            Err((frame, end)) => Ok((frame, Err(end))),
+        }
+    }
+
+    /// What is to be known of `code`.
+    #[cold]
+    #[expect(clippy::type_complexity, reason = "it is asked in one place")]
+    fn find_out(
+        &mut self,
+        code: CodeAddress,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) -> Result<Result<Entry, (NativeFrame, End)>, Place> {
+        match self.space.find(code.lookup(), modules, memory) {
+            Place::Module { module, bias } => {
+                let id = module.id();
+                let image = self.images.entry(id).or_insert_with(|| Image::new(module));
+                let local = code.address().0.wrapping_sub(bias);
+                let action = if is_trampoline(&image.module, code, local, self.machine) {
+                    Ok(Action::LeaveSignal)
+                } else {
+                    let lookup = code.lookup().0.wrapping_sub(bias);
+                    image.action(lookup, &self.tables, self.machine, &mut self.context)
+                };
+                Ok(match action {
+                    Ok(action) => Ok(Entry::new(code, Some(id), bias, action)),
+                    Err(end) => {
+                        let entry = Entry::new(code, Some(id), bias, Action::Guess);
+                        Err((entry.frame(code), end))
+                    }
+                })
+            }
+            Place::Anonymous => Ok(Ok(Entry::new(code, None, 0, Action::Guess))),
+            place @ (Place::NoCode | Place::Unmapped) => Err(place),
+        }
+    }
+
+    #[cold]
+    fn act(
+        &mut self,
+        entry: &Entry,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Result<Next, End> {
+        let Standing { code, registers, words, .. } = standing;
+        match &entry.action {
+            Action::Step(Step::Rule(rule)) => {
+                rule.apply(registers, words, self.machine).map(Next::Caller)
+            }
+            Action::Step(Step::Row(at)) => {
+                let image = entry.module().and_then(|id| self.images.get(&id));
+                let module = Arc::clone(&image.ok_or(End::NoUnwindInfo)?.module);
+                self.evaluate(&module, *at, entry.lookup(*code), standing)
+            }
+            Action::LeaveSignal => {
+                rule::leave_signal(registers, words, self.machine).map(Next::Interrupted)
+            }
+            Action::SwitchStacks => {
+                rule::follow_frame_pointer(registers, words, self.machine, 0).map(Next::Switched)
+            }
+            Action::Guess => self.guess(standing, modules),
+            Action::Root => Err(End::Root),
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        module: &Module,
+        at: FdeAt,
+        address: u64,
+        standing: &mut Standing<'_>,
+    ) -> Result<Next, End> {
+        let cfi = Cfi::of(module, self.machine);
+        let Standing { registers, words, .. } = standing;
+        cfi.with_row(at, address, &mut self.context, |row| {
+            let next = rule::evaluate(row, registers, words, self.machine)?;
+            let is_signal = row.fde.is_signal_trampoline();
+            Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
+        })
+        .unwrap_or(Err(End::BadUnwindInfo))
+    }
+
+    /// Go on where `next` leads, if the stack moves on.
+    #[inline]
+    fn advance(&mut self, standing: &mut Standing<'_>, next: Next) -> Result<(), End> {
+        let was_interrupted = matches!(standing.code, CodeAddress::Instruction(_));
+        let architecture = self.machine.architecture;
+        let (address, may_switch, is_call) = match next {
+            Next::Caller(address) => (address, false, true),
+            Next::Switched(address) => (address, true, true),
+            Next::Interrupted(address) => (address, true, false),
+        };
+        let address = if is_call { self.strip(address) } else { address };
+        // Where threads begin, runtimes put a 0 for the return address.
+        if address == 0 && is_call {
+            return Err(End::Root);
+        }
+        if let Some(after) = standing.registers.get(architecture.sp()) {
+            let before = standing.floor;
+            let is_above = after > before && after - before < OTHER_STACK;
+            if may_switch && !is_above {
+                standing.switches += 1;
+                if standing.switches > MAX_SWITCHES {
+                    return Err(End::Implausible);
+                }
+            } else if after < before || after == before && !was_interrupted {
+                // An innermost function may have taken nothing of the stack.
+                return Err(End::Implausible);
+            }
+            standing.floor = after;
+        }
+        standing.registers.set(architecture.pc(), address);
+        let address = Address(address);
+        standing.code =
+            if is_call { CodeAddress::Return(address) } else { CodeAddress::Instruction(address) };
+        Ok(())
+    }
+
+    /// `address` without its signature, where the machine signs.
+    #[inline]
+    pub(super) fn strip(&self, address: u64) -> u64 {
+        if self.machine.signs_return_addresses {
+            aarch64::strip(address, self.space.mappings().last().map_or(0, |last| last.range.end.0))
+        } else {
+            address
+        }
+    }
+
+    /// Whether both addresses lie in one mapping.
+    pub(super) fn in_one_mapping(&self, one: Address, other: Address) -> bool {
+        self.space.mapping(one).is_some_and(|mapping| mapping.range.contains(&other))
+    }
+}
+
+/// The ranges of code that are the same in both, by address.
+fn unchanged(before: &[Mapping], after: &[Mapping]) -> Vec<Range<Address>> {
+    let mut old = before.iter().peekable();
+    let mut same = Vec::new();
+    for new in after.iter().filter(|mapping| mapping.executable) {
+        while old.next_if(|old| old.range.start < new.range.start).is_some() {}
+        if old.peek().is_some_and(|old| *old == new) {
+            same.push(new.range.clone());
+        }
+    }
+    same
+}
+
+/// Whether `code` is where a signal handler returns to: by its bytes, since
+/// not every C library has unwind data for it. The system call itself is the
+/// second instruction.
+fn is_trampoline(module: &Module, code: CodeAddress, local: u64, machine: &Machine) -> bool {
+    let bytes = machine.trampoline;
+    let second = match machine.architecture {
+        Architecture::X86_64 => 7,
+        Architecture::Aarch64 => 4,
+    };
+    let is_at = |at| module.loaded(at, bytes.len()) == Some(bytes);
+    is_at(local) || matches!(code, CodeAddress::Instruction(_)) && is_at(local.wrapping_sub(second))
+}
