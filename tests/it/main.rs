@@ -10,4 +10,5 @@ mod oracle;
 mod rows;
 mod seeds;
 mod single_step;
+mod symbols;
 mod tidy;
