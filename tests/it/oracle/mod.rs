@@ -1,19 +1,28 @@
 //! One and the same stop, unwound by several.
 
 mod capture;
+mod compare;
 mod others;
+mod roots;
 mod target;
 
 #[test]
 fn probe() {
     let all: Vec<(&str, fn() -> target::Target)> = vec![
         ("shapes", || target::shapes(&["-O2"])),
-        ("python", || target::script("python3", "hot.py")),
-        ("node", || target::script("node", "hot.js")),
-        ("java", || target::script("java", "Hot.java")),
-        ("ruby", || target::script("ruby", "hot.rb")),
-        ("perl", || target::script("perl", "hot.pl")),
+        ("python", || target::script(&["python3"], "hot.py")),
+        ("node", || target::script(&["node"], "hot.js")),
+        ("java", || target::script(&["java"], "Hot.java")),
+        ("jfp", || target::script(&["java", "-XX:+PreserveFramePointer"], "Hot.java")),
+        ("jit", || target::script(&["node", "--no-opt"], "hot.js")),
+        ("ruby", || target::script(&["ruby"], "hot.rb")),
+        ("perl", || target::script(&["perl"], "hot.pl")),
         ("openssl", || target::openssl(&["-evp", "aes-256-gcm"])),
+        ("rsa", || target::openssl(&["rsa2048"])),
+        ("x25519", || target::openssl(&["ecdhx25519"])),
+        ("sha256", || target::openssl(&["-evp", "sha256"])),
+        ("chacha", || target::openssl(&["-evp", "chacha20-poly1305"])),
+        ("p256", || target::openssl(&["ecdsap256"])),
         ("redis", target::redis),
         ("nginx", target::nginx),
         ("postgres", target::postgres),
@@ -25,38 +34,24 @@ fn probe() {
         }
         let target = start();
         eprintln!("== {name} {}", target.pid);
-        capture::halt(target.pid);
-        let process = capture::halted(target.pid);
-        let mut hop = others::Framehop::new(&process);
-        let mut got = Vec::new();
-        for thread in &process.threads {
-            let memory = capture::Completed::new(&process, thread);
-            let b = hop.unwind(thread, &memory);
-            let held = capture::Held::new(thread.tid.0).unwrap();
-            let c = others::libunwind(thread.tid.0, &held);
-            got.push((thread, b, c));
+        let ends = roots::watch(target.pid, 300);
+        eprintln!(
+            "   {name} ENDS {:?} {:.2}%",
+            ends.counts,
+            100.0 * ends.whole() as f64 / ends.total() as f64
+        );
+        for e in &ends.examples {
+            eprintln!("{e}");
         }
-        let gdb = others::gdb(target.pid);
-        for (thread, b, c) in got {
-            let g = gdb.get(&thread.tid.0).cloned().unwrap_or_default();
-            let same = |x: &others::Found, y: &others::Found| {
-                x.frames.iter().zip(&y.frames).take_while(|(a, b)| a == b).count()
-            };
+        for c in compare::compare(target.pid) {
+            let (g, l) = (c.gdb, c.libunwind);
             eprintln!(
-                "{} {:?} {:?}: gdb {} ({}) libunwind {} ({}) framehop {} ({}) | g/l {} g/h {} l/h {}",
-                thread.tid,
-                thread.name,
-                capture::state(target.pid, thread.tid.0),
-                g.frames.len(),
-                g.end,
-                c.frames.len(),
-                c.end,
-                b.frames.len(),
-                b.end,
-                same(&g, &c),
-                same(&g, &b),
-                same(&c, &b)
+                "   {name} {:?}: {} frames, {}, gdb {g:?} libunwind {l:?} framehop {:?} jit {}",
+                c.name, c.frames, c.end, c.framehop, c.jit
             );
+            if [g, l, c.framehop].iter().any(|o| *o != compare::Outcome::Same) {
+                eprintln!("{}", c.listing);
+            }
         }
     }
 }

@@ -140,9 +140,11 @@ pub(super) fn shapes(flags: &[&str]) -> Target {
     target.spawn_ready([program])
 }
 
-/// A script of `tests/targets`, run by `interpreter`.
-pub(super) fn script(interpreter: &str, name: &str) -> Target {
-    Target::new().spawn_ready([OsStr::new(interpreter), source(name).as_os_str()])
+/// A script of `tests/targets`, run by the interpreter at the start of
+/// `command`.
+pub(super) fn script(command: &[&str], name: &str) -> Target {
+    let path = source(name);
+    Target::new().spawn_ready(command.iter().map(OsStr::new).chain([path.as_os_str()]))
 }
 
 /// `openssl speed`, which says on its standard error what it does.
