@@ -11,15 +11,21 @@
 //! refused at any time. Right of it nothing does: a recorded snapshot and a
 //! live one look alike.
 //!
-//! `spy` refuses to be a debugger (it writes nothing into its target), a
+//! `spy` refuses to be a debugger (it changes nothing in its target), a
 //! tracer (it sees samples, not events) and an agent (nothing of it stays).
 
+pub mod capture;
+pub mod cli;
 pub mod memory;
 pub mod module;
+pub mod output;
+pub mod process;
 pub mod profile;
+pub mod runtime;
 pub mod sampler;
 pub mod snapshot;
 pub mod stack;
+pub mod style;
 pub mod symbolize;
 mod sys;
 pub mod task;

@@ -1,3 +1,7 @@
 //! The `spy` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spy::cli::run()
+}

@@ -126,9 +126,63 @@ impl Memory for Piece {
     }
 }
 
+/// Which blocks of memory were touched while a thread was last sampled.
+///
+/// They are copied together with its stack when it is next sampled, so that a
+/// reader that follows pointers finds nearly all of them in one copy. What was
+/// not touched again is forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct WorkingSet {
+    wanted: Vec<u64>,
+    touched: Vec<u64>,
+}
+
+impl WorkingSet {
+    /// The size of a block in bytes: a page, the least that the kernel pins.
+    pub const BLOCK: u64 = 4096;
+
+    /// The most blocks that are kept. More would cost the target more time
+    /// than reading what is missing costs.
+    pub const MOST: usize = 128;
+
+    /// Note that the block that holds `at` was read.
+    pub fn touch(&mut self, at: Address) {
+        let block = at.0 & !(Self::BLOCK - 1);
+        if let Err(place) = self.touched.binary_search(&block)
+            && self.touched.len() < Self::MOST
+        {
+            self.touched.insert(place, block);
+        }
+    }
+
+    /// A sample ends: what it touched is what the next one wants.
+    pub fn turn(&mut self) {
+        std::mem::swap(&mut self.wanted, &mut self.touched);
+        self.touched.clear();
+    }
+
+    /// The blocks to copy, as addresses of their first bytes, ascending.
+    pub fn blocks(&self) -> impl Iterator<Item = Address> + '_ {
+        self.wanted.iter().copied().map(Address)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_working_set_is_what_the_last_sample_touched() {
+        let mut set = WorkingSet::default();
+        set.touch(Address(0x2fff));
+        set.touch(Address(0x1000));
+        set.touch(Address(0x2000));
+        assert_eq!(set.blocks().count(), 0);
+        set.turn();
+        assert_eq!(set.blocks().collect::<Vec<_>>(), [Address(0x1000), Address(0x2000)]);
+        set.turn();
+        assert_eq!(set.blocks().count(), 0);
+    }
 
     #[test]
     fn a_piece_gives_what_it_holds_and_nothing_else() {

@@ -1,14 +1,26 @@
 //! The clock and the loop: looks at every thread of every target, at random
 //! times around the wanted rate, and counts what it saw and what it lost.
 
+mod clock;
+mod engine;
+mod once;
+mod recorder;
+mod shared;
+mod target;
+mod watched;
+
 use std::{
     io,
     sync::atomic::{AtomicBool, AtomicU64},
     time::Duration,
 };
 
+pub use once::{capture, dump};
+pub use recorder::record;
+
 use crate::{
     module::Modules,
+    process::Process,
     profile::{Costs, Profile},
     snapshot::{Registers, Root},
     stack::Stack,
@@ -51,6 +63,10 @@ pub struct Recording {
     pub origins: Vec<Origin>,
     /// Whether the targets ended before the recording did.
     pub targets_ended: bool,
+    /// Targets that could not be watched, while others could.
+    pub refused: Vec<Error>,
+    /// The targets, still held: this keeps the files of the origins within reach.
+    pub processes: Vec<Process>,
 }
 
 /// Where symbols of a process that lie in no module are found.
@@ -93,6 +109,8 @@ pub struct Dump {
     pub origin: Origin,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
+    /// The target, still held: this keeps the files of the origin within reach.
+    pub process: Process,
 }
 
 /// Why a target cannot be watched.
@@ -114,19 +132,22 @@ pub enum Error {
     },
 }
 
-/// Watch `targets` until told to stop.
-///
-/// # Errors
-/// When not one of the targets can be watched, the error of the first.
-pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
-    let _ = (options, control);
-    Err(Error::NoSuchProcess(targets.first().copied().unwrap_or(Pid(0))))
+impl Error {
+    fn new(pid: Pid, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ESRCH | libc::ENOENT | libc::EINVAL) => Self::NoSuchProcess(pid),
+            Some(libc::EACCES | libc::EPERM) => Self::Forbidden(pid),
+            _ => Self::Io { pid, source },
+        }
+    }
 }
 
-/// Look once at every thread of `target`.
-///
-/// # Errors
-/// When it cannot be watched.
-pub fn dump(target: Pid) -> Result<Dump, Error> {
-    Err(Error::NoSuchProcess(target))
+/// Take hold of a process, if it may be watched.
+fn open(pid: Pid) -> Result<Process, Error> {
+    let process = Process::open(pid).map_err(|source| Error::new(pid, source))?;
+    if process.is_traced() {
+        return Err(Error::Forbidden(pid));
+    }
+    process.mappings().map_err(|source| Error::new(pid, source))?;
+    Ok(process)
 }

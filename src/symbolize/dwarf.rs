@@ -112,19 +112,18 @@ type Name = fn(SectionId) -> Option<&'static str>;
 /// The sections that functions and lines are in, each under the name that
 /// `name` gives it.
 fn load(elf: &Elf, name: Name, held: &mut usize) -> gimli::Dwarf<Bytes> {
-    let mut section = |id| Ok::<_, gimli::Error>(section(elf, id, name, held));
+    let mut section = |id| Ok::<_, gimli::Error>(useful(elf, id, name, held));
     gimli::Dwarf::load(&mut section).unwrap_or_default()
 }
 
-/// A section, empty where it is of no use here: what variables are, types and
-/// macros are never decompressed.
-fn section(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
+/// A section that functions and lines need, else nothing: what is only about
+/// variables, types and macros is never decompressed.
+fn useful(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
     let useful = matches!(
         id,
         SectionId::DebugAbbrev
             | SectionId::DebugAddr
             | SectionId::DebugAranges
-            | SectionId::DebugCuIndex
             | SectionId::DebugInfo
             | SectionId::DebugLine
             | SectionId::DebugLineStr
@@ -133,8 +132,11 @@ fn section(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
             | SectionId::DebugStr
             | SectionId::DebugStrOffsets
     );
-    let name = name(id).filter(|_| useful);
-    let bytes = name.and_then(|name| elf.section(name)).unwrap_or_default();
+    if useful { section(elf, id, name, held) } else { Bytes::default() }
+}
+
+fn section(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
+    let bytes = name(id).and_then(|name| elf.section(name)).unwrap_or_default();
     if !bytes.shares(elf.bytes()) {
         *held = held.saturating_add(bytes.held());
     }
@@ -148,6 +150,8 @@ fn open_package(beside: &[PathBuf], held: &mut usize) -> Option<DwarfPackage<Byt
         name.push(".dwp");
         let elf = locate::open(Path::new(&name))?;
         *held = held.saturating_add(elf.bytes().held());
+        // The index has a place in each section for each part, so that none
+        // may be missing.
         let section = |id| Ok::<_, gimli::Error>(section(&elf, id, SectionId::dwo_name, held));
         DwarfPackage::load(section, Bytes::default()).ok()
     })

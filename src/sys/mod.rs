@@ -1,5 +1,8 @@
-//! The calls that the compiler cannot check, each behind a function that is
-//! safe with any argument.
+//! The only unsafe code: what the kernel offers and the crates do not wrap.
+//! Every function here is safe with any argument.
 #![allow(unsafe_code, reason = "this room is the fence around it")]
 
 pub(crate) mod map;
+pub(crate) mod pidfd;
+pub(crate) mod ptrace;
+pub(crate) mod signal;

@@ -3,13 +3,12 @@
 use crate::{
     memory::{Address, Memory},
     module::{Modules, Place},
-    snapshot::Register,
     stack::{CodeAddress, End},
 };
 
 use super::{
-    rule,
-    walk::{Next, Standing, Unwinder},
+    standing::Standing,
+    walk::{Next, Unwinder},
 };
 
 impl Unwinder {
@@ -27,22 +26,15 @@ impl Unwinder {
     ) -> Result<Next, End> {
         if let CodeAddress::Instruction(pc) = standing.code {
             let found = match self.machine.link {
-                Some(link) => self.guess_by_link(standing, modules, link, pc),
+                Some(_) => self.guess_by_link(standing, modules, pc),
                 None => self.guess_by_top(standing, modules, pc),
             };
-            if let Some(return_address) = found {
-                standing
-                    .registers
-                    .keep_only(self.machine.preserved | 1 << self.machine.architecture.sp().0);
+            if let Some((return_address, caller_sp)) = found {
+                standing.pop(caller_sp);
                 return Ok(Next::Caller(return_address));
             }
         }
-        let Standing { registers, words, floor, .. } = standing;
-        let fp = registers.get(self.machine.architecture.fp());
-        let return_address = rule::follow_frame_pointer(registers, words, self.machine, *floor)?;
-        // What lies between the stack pointer and the frame record is not
-        // known, but the record itself is behind us.
-        *floor = fp.map_or(*floor, |fp| fp.saturating_add(8).max(*floor));
+        let return_address = standing.follow_frame_pointer(standing.floor)?;
         let stripped = self.strip(return_address);
         let code = CodeAddress::Return(Address(stripped));
         // What was once behind a call still is.
@@ -53,33 +45,27 @@ impl Unwinder {
     }
 
     /// x86: the return address is on top of the stack, or below it is the
-    /// caller's frame pointer, just pushed.
+    /// caller's frame pointer, just pushed. Also the caller's stack pointer.
     fn guess_by_top(
         &mut self,
         standing: &mut Standing<'_>,
         modules: &mut Modules,
         pc: Address,
-    ) -> Option<u64> {
-        let architecture = self.machine.architecture;
-        let sp = standing.registers.get(architecture.sp())?;
+    ) -> Option<(u64, u64)> {
+        let sp = standing.sp()?;
         let top = standing.words.word(sp)?;
         let memory = standing.words.memory();
         // A stub may have been jumped to, by a function that lies anywhere.
         let code = self.code(pc, self.machine.longest_call, modules, memory).unwrap_or_default();
         let callee = (!(self.machine.is_stub)(&code)).then_some(pc);
-        let pushed = standing.registers.get(architecture.fp()) == Some(top) && top != 0;
-        if pushed {
+        if standing.fp() == Some(top) && top != 0 {
             let return_address = standing.words.word(sp.wrapping_add(8))?;
             if self.is_behind_call(return_address, callee, modules, memory) {
-                standing.registers.set(architecture.sp(), sp.wrapping_add(16));
-                return Some(return_address);
+                return Some((return_address, sp.wrapping_add(16)));
             }
         }
-        if self.is_behind_call(top, callee, modules, memory) {
-            standing.registers.set(architecture.sp(), sp.wrapping_add(8));
-            return Some(top);
-        }
-        None
+        let found = self.is_behind_call(top, callee, modules, memory);
+        found.then_some((top, sp.wrapping_add(8)))
     }
 
     /// aarch64: the link register still holds the return address if the call
@@ -89,16 +75,15 @@ impl Unwinder {
         &mut self,
         standing: &Standing<'_>,
         modules: &mut Modules,
-        link: Register,
         pc: Address,
-    ) -> Option<u64> {
+    ) -> Option<(u64, u64)> {
         /// No function without unwind data is larger.
         const LARGEST: u64 = 4096;
-        let signed = standing.registers.get(link)?;
+        let signed = standing.link()?;
         let return_address = self.strip(signed);
         let code = self.code_before(return_address, modules, standing.words.memory())?;
         let target = return_address.wrapping_add_signed((self.machine.call_target)(&code)?);
-        (pc.0.wrapping_sub(target) < LARGEST).then_some(signed)
+        (pc.0.wrapping_sub(target) < LARGEST).then_some((signed, standing.sp()?))
     }
 
     /// Whether the instruction before `address` is a call, and one that can

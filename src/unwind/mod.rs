@@ -18,6 +18,7 @@ mod guess;
 mod image;
 mod machine;
 mod rule;
+mod standing;
 mod table;
 mod tables;
 mod walk;

@@ -21,12 +21,17 @@ pub struct Rule {
     pub cfa: Cfa,
     /// Where the return address is.
     pub return_address: ReturnAddress,
-    /// Which registers were saved: 1 << number.
+    /// Where the frame pointer was saved, like [`slots`](Self::slots);
+    /// [`NOT_SAVED`](Self::NOT_SAVED) if it was not.
+    pub frame_pointer: i16,
+    /// Which other registers were saved: 1 << number.
     pub saved: u32,
     /// Where they were saved, in the order of their numbers, in words from the
     /// CFA ([`Cfa::Offset`]) or from the register ([`Cfa::Saved`]).
     pub slots: [i16; Self::SLOTS],
 }
+
+const _: () = assert!(size_of::<Rule>() == 40, "the documentation says so");
 
 /// Where the CFA is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,30 +66,13 @@ pub enum ReturnAddress {
 }
 
 impl Rule {
-    /// How many registers a rule can hold: those that a function of any
-    /// architecture gives back, x19 to x29 of aarch64 being the most.
-    pub const SLOTS: usize = 12;
+    /// How many registers a rule can hold beside the frame pointer: those that
+    /// a function of any architecture gives back, x19 to x28 of aarch64 being
+    /// the most.
+    pub const SLOTS: usize = 10;
 
-    /// A frame that saves nothing and has its return address on top of
-    /// `size` bytes of stack: cfa = register + size + 8, ra = *(cfa - 8)
-    pub(super) const fn bare(register: Register, size: i32) -> Self {
-        Self {
-            cfa: Cfa::Offset {
-                register: register.0.to_le_bytes()[0],
-                offset: size.wrapping_add(8),
-            },
-            return_address: ReturnAddress::Slot(-1),
-            saved: 0,
-            slots: [0; Self::SLOTS],
-        }
-    }
-
-    /// The same, with `register` saved just below the return address.
-    pub(super) const fn and_saves(mut self, register: Register) -> Self {
-        self.saved = 1 << register.0;
-        self.slots[0] = -2;
-        self
-    }
+    /// No place of a saved frame pointer.
+    pub const NOT_SAVED: i16 = i16::MIN;
 
     /// The rule that says what `row` says, if a rule can say it.
     ///
@@ -129,8 +117,14 @@ impl Rule {
         if saved.get(usize::from(machine.architecture.sp().0))?.is_some() {
             return None;
         }
-        let mut rule =
-            Self { cfa, return_address: return_address?, saved: 0, slots: [0; Self::SLOTS] };
+        let frame_pointer = saved.get_mut(usize::from(machine.architecture.fp().0))?.take();
+        let mut rule = Self {
+            cfa,
+            return_address: return_address?,
+            frame_pointer: frame_pointer.unwrap_or(Self::NOT_SAVED),
+            saved: 0,
+            slots: [0; Self::SLOTS],
+        };
         let mut free = rule.slots.iter_mut();
         for (register, slot) in saved.iter().enumerate() {
             if let Some(slot) = slot {
@@ -141,71 +135,27 @@ impl Rule {
         Some(rule)
     }
 
-    /// Take `registers` to the caller: its return address, or why there is
-    /// none. The program counter is left for the walk to set.
-    #[inline]
-    pub(super) fn apply(
-        &self,
-        registers: &mut Registers,
-        words: &mut Words<'_>,
-        machine: &Machine,
-    ) -> Result<u64, End> {
-        let (cfa, base) = match self.cfa {
-            Cfa::Offset { register, offset } => {
-                let register = registers.get(Register(register.into()));
-                let cfa = add(register.ok_or(End::UnknownRegister)?, offset.into());
-                (cfa, cfa)
-            }
-            Cfa::Saved { register, at } => {
-                let register = registers.get(Register(register.into()));
-                let base = register.ok_or(End::UnknownRegister)?;
-                (words.word(add(base, at.into())).ok_or(End::Unreadable)?, base)
-            }
-        };
-        let return_address = match self.return_address {
-            ReturnAddress::Slot(slot) => words.word(word_at(cfa, slot)).ok_or(End::Unreadable)?,
-            ReturnAddress::Register(register) => {
-                registers.get(Register(register.into())).ok_or(End::UnknownRegister)?
-            }
-            ReturnAddress::Undefined => return Err(End::Root),
-        };
-        registers.keep_only(machine.preserved);
-        let mut left = self.saved;
-        for slot in &self.slots {
-            if left == 0 {
-                break;
-            }
-            let register = Register(u16::try_from(left.trailing_zeros()).unwrap_or(u16::MAX));
-            left &= left - 1;
-            match words.word(word_at(base, *slot)) {
-                Some(value) => registers.set(register, value),
-                // Only what asks for it later is lost.
-                None => registers.forget(register),
-            }
-        }
-        registers.set(machine.architecture.sp(), cfa);
-        Ok(return_address)
-    }
-
-    /// The saved registers, and where each is, in bytes from where
-    /// [`slots`](Self::slots) are counted.
-    pub fn saved_registers(&self) -> impl Iterator<Item = (Register, i64)> + '_ {
+    /// The other saved registers, and the slot of each.
+    pub fn saved_registers(&self) -> impl Iterator<Item = (Register, i16)> + '_ {
         let numbers = (0..32).filter(|number| self.saved >> number & 1 == 1);
-        numbers.map(Register).zip(self.slots.iter().map(|slot| i64::from(*slot) * 8))
+        numbers.map(Register).zip(self.slots.iter().copied())
     }
 }
 
-fn add(base: u64, offset: i64) -> u64 {
+#[inline]
+pub(super) fn add(base: u64, offset: i64) -> u64 {
     base.wrapping_add_signed(offset)
 }
 
-fn word_at(base: u64, slot: i16) -> u64 {
+#[inline]
+pub(super) fn word_at(base: u64, slot: i16) -> u64 {
     add(base, i64::from(slot) * 8)
 }
 
 /// A distance in bytes as a slot, if it is one.
 fn slot(bytes: i64) -> Option<i16> {
-    (bytes % 8 == 0).then(|| i16::try_from(bytes / 8).ok()).flatten()
+    let slot = i16::try_from(bytes / 8).ok()?;
+    (bytes % 8 == 0 && slot != Rule::NOT_SAVED).then_some(slot)
 }
 
 fn number(register: u16) -> Option<u8> {
@@ -313,62 +263,6 @@ pub(super) fn evaluate(
             Ok(value) => registers.set(register, value),
             Err(_) => registers.forget(register),
         }
-    }
-    Ok(return_address)
-}
-
-/// Take `registers` from the kernel's signal frame: the interrupted program
-/// counter.
-pub(super) fn leave_signal(
-    registers: &mut Registers,
-    words: &mut Words<'_>,
-    machine: &Machine,
-) -> Result<u64, End> {
-    let sp = registers.get(machine.architecture.sp()).ok_or(End::UnknownRegister)?;
-    let mut interrupted = Registers::unknown();
-    for (register, offset) in machine.context {
-        if let Some(value) = words.word(sp.wrapping_add(*offset)) {
-            interrupted.set(*register, value);
-        }
-    }
-    let architecture = machine.architecture;
-    let (Some(pc), Some(_)) =
-        (interrupted.get(architecture.pc()), interrupted.get(architecture.sp()))
-    else {
-        return Err(End::Unreadable);
-    };
-    *registers = interrupted;
-    Ok(pc)
-}
-
-/// Follow the frame pointer: (fp, ra) = (*fp, *(fp + 8)), and the caller's
-/// stack pointer where the architecture says that it is just above.
-///
-/// The code there may have saved any other register anywhere, so none is
-/// known any more. Plausible is a record that is aligned and not below
-/// `floor`, and the end of the chain is a frame pointer of 0.
-pub(super) fn follow_frame_pointer(
-    registers: &mut Registers,
-    words: &mut Words<'_>,
-    machine: &Machine,
-    floor: u64,
-) -> Result<u64, End> {
-    let architecture = machine.architecture;
-    let fp = registers.get(architecture.fp()).ok_or(End::UnknownRegister)?;
-    if fp == 0 {
-        return Err(End::Root);
-    }
-    if fp % 8 != 0 || fp < floor {
-        return Err(End::NoUnwindInfo);
-    }
-    let (Some(next), Some(return_address)) = (words.word(fp), words.word(fp.wrapping_add(8)))
-    else {
-        return Err(End::Unreadable);
-    };
-    *registers = Registers::unknown();
-    registers.set(architecture.fp(), next);
-    if let Some(above) = machine.frame_record {
-        registers.set(architecture.sp(), fp.wrapping_add(above));
     }
     Ok(return_address)
 }

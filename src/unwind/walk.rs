@@ -17,10 +17,10 @@ use super::{
     cfi::{Cfi, Context, FdeAt},
     image::Image,
     machine::Machine,
-    rule,
+    rule::Rule,
+    standing::Standing,
     table::Step,
     tables::Tables,
-    words::Words,
 };
 
 /// How many frames a walk may have.
@@ -42,6 +42,8 @@ pub struct Unwinder {
     images: HashMap<ModuleId, Image, FxBuildHasher>,
     pub(super) cache: Cache,
     context: Box<Context>,
+    /// Room for a walk to write in.
+    saved: Vec<(u64, Rule)>,
 }
 
 /// How a walk went.
@@ -60,16 +62,6 @@ pub struct Walk {
     pub highest: Address,
     /// How many frames were found.
     pub frames: usize,
-}
-
-/// Where a walk stands.
-pub(super) struct Standing<'a> {
-    pub(super) code: CodeAddress,
-    pub(super) registers: Registers,
-    pub(super) words: Words<'a>,
-    /// The stack pointer, or where it is not known an address that it is above.
-    pub(super) floor: u64,
-    switches: u32,
 }
 
 /// Where a step led.
@@ -102,6 +94,7 @@ impl Unwinder {
             images: HashMap::default(),
             cache: Cache::new(),
             context: Box::default(),
+            saved: Vec::new(),
         }
     }
 
@@ -134,121 +127,106 @@ impl Unwinder {
         frames: &mut Vec<Frame>,
     ) -> Walk {
         let architecture = self.machine.architecture;
-        let sp = registers.get(architecture.sp()).unwrap_or(0);
-        let mut walk = Walk {
-            end: End::UnknownRegister,
-            unmapped: None,
-            fault: None,
-            highest: Address(sp),
-            frames: 0,
-        };
+        let sp = Address(registers.get(architecture.sp()).unwrap_or(0));
+        let mut walk =
+            Walk { end: End::UnknownRegister, unmapped: None, fault: None, highest: sp, frames: 0 };
         let Some(pc) = registers.get(architecture.pc()) else { return walk };
-        let mut standing = Standing {
-            code: CodeAddress::Instruction(Address(pc)),
-            registers: *registers,
-            words: Words::new(memory, sp),
-            floor: sp,
-            switches: 0,
-        };
+        let pc = CodeAddress::Instruction(Address(pc));
+        let saved = std::mem::take(&mut self.saved);
+        let mut standing = Standing::new(self.machine, pc, registers, memory, saved);
+        let before = frames.len();
         walk.end = loop {
-            if walk.frames == MAX_FRAMES {
+            if frames.len() - before == MAX_FRAMES {
                 break End::TooDeep;
             }
-            let (frame, next) = match self.step(&mut standing, modules) {
-                Ok(step) => step,
-                Err(place) => {
-                    walk.unmapped =
-                        matches!(place, Place::Unmapped).then(|| standing.code.lookup());
-                    break End::Implausible;
+            let next = match self.cache.get(standing.code) {
+                Some(entry) => {
+                    frames.push(Frame::Native(entry.frame(standing.code)));
+                    match &entry.action {
+                        Action::Step(Step::Rule(rule)) => standing.take(rule).map(Next::Caller),
+                        _ => {
+                            let entry = *entry;
+                            self.act(&entry, &mut standing, modules)
+                        }
+                    }
                 }
+                None => self.discover(&mut standing, modules, frames, &mut walk.unmapped),
             };
-            frames.push(Frame::Native(frame));
-            walk.frames += 1;
-            let moved = next.and_then(|next| self.advance(&mut standing, next));
+            let moved = next.and_then(|next| self.advance(&mut standing, next, &mut walk.highest));
             if let Err(end) = moved {
                 break end;
             }
-            if standing.switches == 0 {
-                walk.highest = walk.highest.max(Address(standing.floor));
-            }
         };
+        walk.frames = frames.len() - before;
         walk.fault = standing.words.fault;
-        if let Some(fault) = walk.fault.filter(|_| standing.switches == 0) {
-            walk.highest = walk.highest.max(fault.plus(8));
+        if standing.switches == 0 {
+            let needed = walk.fault.map_or(0, |fault| fault.0.saturating_add(8));
+            walk.highest = Address(needed.max(standing.floor));
         }
+        self.saved = standing.into_saved();
         walk
     }
 
-    /// The frame where the walk stands, and where it leads; or what there is
-    /// instead of code.
-    #[inline]
-    fn step(
+    /// Push the frame of code that is met for the first time, and step on.
+    #[cold]
+    fn discover(
         &mut self,
         standing: &mut Standing<'_>,
         modules: &mut Modules,
-    ) -> Result<(NativeFrame, Result<Next, End>), Place> {
+        frames: &mut Vec<Frame>,
+        unmapped: &mut Option<Address>,
+    ) -> Result<Next, End> {
         let code = standing.code;
-        if let Some(entry) = self.cache.get(code) {
-            let frame = entry.frame(code);
-            if let Action::Step(Step::Rule(rule)) = &entry.action {
-                let Standing { registers, words, .. } = standing;
-                return Ok((frame, rule.apply(registers, words, self.machine).map(Next::Caller)));
-            }
-            let entry = *entry;
-            return Ok((frame, self.act(&entry, standing, modules)));
-        }
-        let memory = standing.words.memory();
-        let entry = match self.find_out(code, modules, memory) {
-            Ok(entry) => entry,
-            // A call through a bad pointer: the frame is real, and the call
-            // has left its return address.
-            Err(place) if matches!(code, CodeAddress::Instruction(_)) => {
-                let frame = NativeFrame { module: None, code };
-                let next = self.guess(standing, modules);
-                return if next.is_ok() { Ok((frame, next)) } else { Err(place) };
-            }
-            Err(place) => return Err(place),
-        };
-        match entry {
-            Ok(entry) => {
+        match self.find_out(code, modules, standing.words.memory()) {
+            Ok((entry, damage)) => {
+                frames.push(Frame::Native(entry.frame(code)));
+                if let Some(end) = damage {
+                    return Err(end);
+                }
                 self.cache.insert(entry);
-                Ok((entry.frame(code), self.act(&entry, standing, modules)))
+                self.act(&entry, standing, modules)
             }
-            Err((frame, end)) => Ok((frame, Err(end))),
+            Err(place) => {
+                *unmapped = matches!(place, Place::Unmapped).then(|| code.lookup());
+                if matches!(code, CodeAddress::Return(_)) {
+                    return Err(End::Implausible);
+                }
+                // A call through a bad pointer: the frame is real, and the
+                // call has left its return address.
+                frames.push(Frame::Native(NativeFrame { module: None, code }));
+                let next = self.guess(standing, modules).map_err(|_| End::Implausible)?;
+                *unmapped = None;
+                Ok(next)
+            }
         }
     }
 
     /// What is to be known of `code`.
-    #[cold]
-    #[expect(clippy::type_complexity, reason = "it is asked in one place")]
     fn find_out(
         &mut self,
         code: CodeAddress,
         modules: &mut Modules,
         memory: &dyn Memory,
-    ) -> Result<Result<Entry, (NativeFrame, End)>, Place> {
-        match self.space.find(code.lookup(), modules, memory) {
-            Place::Module { module, bias } => {
-                let id = module.id();
-                let image = self.images.entry(id).or_insert_with(|| Image::new(module));
-                let local = code.address().0.wrapping_sub(bias);
-                let action = if is_trampoline(&image.module, code, local, self.machine) {
-                    Ok(Action::LeaveSignal)
-                } else {
-                    let lookup = code.lookup().0.wrapping_sub(bias);
-                    image.action(lookup, &self.tables, self.machine, &mut self.context)
-                };
-                Ok(match action {
-                    Ok(action) => Ok(Entry::new(code, Some(id), bias, action)),
-                    Err(end) => {
-                        let entry = Entry::new(code, Some(id), bias, Action::Guess);
-                        Err((entry.frame(code), end))
-                    }
-                })
-            }
-            Place::Anonymous => Ok(Ok(Entry::new(code, None, 0, Action::Guess))),
-            place @ (Place::NoCode | Place::Unmapped) => Err(place),
-        }
+    ) -> Result<(Entry, Option<End>), Place> {
+        let (module, bias) = match self.space.find(code.lookup(), modules, memory) {
+            Place::Module { module, bias } => (module, bias),
+            Place::Anonymous => return Ok((Entry::new(code, None, 0, Action::Guess), None)),
+            place @ (Place::NoCode | Place::Unmapped) => return Err(place),
+        };
+        let id = module.id();
+        let image = self.images.entry(id).or_insert_with(|| Image::new(module));
+        let local = code.address().0.wrapping_sub(bias);
+        let action = if is_trampoline(&image.module, code, local, self.machine) {
+            Ok(Action::LeaveSignal)
+        } else {
+            let lookup = code.lookup().0.wrapping_sub(bias);
+            image.action(lookup, &self.tables, self.machine, &mut self.context)
+        };
+        let (action, damage) = match action {
+            Ok(action) => (action, None),
+            Err(end) => (Action::Guess, Some(end)),
+        };
+        Ok((Entry::new(code, Some(id), bias, action), damage))
     }
 
     #[cold]
@@ -258,22 +236,15 @@ impl Unwinder {
         standing: &mut Standing<'_>,
         modules: &mut Modules,
     ) -> Result<Next, End> {
-        let Standing { code, registers, words, .. } = standing;
         match &entry.action {
-            Action::Step(Step::Rule(rule)) => {
-                rule.apply(registers, words, self.machine).map(Next::Caller)
-            }
+            Action::Step(Step::Rule(rule)) => standing.take(rule).map(Next::Caller),
             Action::Step(Step::Row(at)) => {
                 let image = entry.module().and_then(|id| self.images.get(&id));
                 let module = Arc::clone(&image.ok_or(End::NoUnwindInfo)?.module);
-                self.evaluate(&module, *at, entry.lookup(*code), standing)
+                self.evaluate(&module, *at, entry.lookup(standing.code), standing)
             }
-            Action::LeaveSignal => {
-                rule::leave_signal(registers, words, self.machine).map(Next::Interrupted)
-            }
-            Action::SwitchStacks => {
-                rule::follow_frame_pointer(registers, words, self.machine, 0).map(Next::Switched)
-            }
+            Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
+            Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
@@ -287,9 +258,8 @@ impl Unwinder {
         standing: &mut Standing<'_>,
     ) -> Result<Next, End> {
         let cfi = Cfi::of(module, self.machine);
-        let Standing { registers, words, .. } = standing;
         cfi.with_row(at, address, &mut self.context, |row| {
-            let next = rule::evaluate(row, registers, words, self.machine)?;
+            let next = standing.evaluate(row)?;
             let is_signal = row.fde.is_signal_trampoline();
             Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
         })
@@ -298,34 +268,41 @@ impl Unwinder {
 
     /// Go on where `next` leads, if the stack moves on.
     #[inline]
-    fn advance(&mut self, standing: &mut Standing<'_>, next: Next) -> Result<(), End> {
-        let was_interrupted = matches!(standing.code, CodeAddress::Instruction(_));
-        let architecture = self.machine.architecture;
+    fn advance(
+        &self,
+        standing: &mut Standing<'_>,
+        next: Next,
+        highest: &mut Address,
+    ) -> Result<(), End> {
         let (address, may_switch, is_call) = match next {
-            Next::Caller(address) => (address, false, true),
-            Next::Switched(address) => (address, true, true),
+            Next::Caller(address) => (self.strip(address), false, true),
+            Next::Switched(address) => (self.strip(address), true, true),
             Next::Interrupted(address) => (address, true, false),
         };
-        let address = if is_call { self.strip(address) } else { address };
         // Where threads begin, runtimes put a 0 for the return address.
         if address == 0 && is_call {
             return Err(End::Root);
         }
-        if let Some(after) = standing.registers.get(architecture.sp()) {
+        if let Some(after) = standing.sp() {
             let before = standing.floor;
-            let is_above = after > before && after - before < OTHER_STACK;
-            if may_switch && !is_above {
+            let is_near = after > before && after - before < OTHER_STACK;
+            if may_switch && !is_near {
+                if standing.switches == 0 {
+                    *highest = Address(before);
+                }
                 standing.switches += 1;
                 if standing.switches > MAX_SWITCHES {
                     return Err(End::Implausible);
                 }
-            } else if after < before || after == before && !was_interrupted {
+            } else if after <= before {
                 // An innermost function may have taken nothing of the stack.
-                return Err(End::Implausible);
+                let is_innermost = matches!(standing.code, CodeAddress::Instruction(_));
+                if after < before || !is_innermost {
+                    return Err(End::Implausible);
+                }
             }
             standing.floor = after;
         }
-        standing.registers.set(architecture.pc(), address);
         let address = Address(address);
         standing.code =
             if is_call { CodeAddress::Return(address) } else { CodeAddress::Instruction(address) };

@@ -6,9 +6,13 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod cli;
+mod golden;
+mod outputs;
 mod oracle;
 mod rows;
 mod seeds;
 mod single_step;
 mod symbols;
 mod tidy;
+mod traced;

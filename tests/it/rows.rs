@@ -20,6 +20,7 @@ use gimli::{
 use object::{Object as _, ObjectSection as _};
 use spy::{
     module::Section,
+    snapshot::Architecture,
     unwind::{Cfa, CfiSection, FdeAt, Found, ReturnAddress, Rule, Step, Table},
 };
 
@@ -274,7 +275,12 @@ fn told(rule: &Rule) -> Told {
             ReturnAddress::Register(register) => Some(Err(register.into())),
             ReturnAddress::Undefined => None,
         },
-        saved: rule.saved_registers().map(|(register, at)| (register.0, at)).collect(),
+        saved: {
+            let frame_pointer = (rule.frame_pointer != Rule::NOT_SAVED)
+                .then_some((Architecture::HOST.fp(), rule.frame_pointer));
+            let all = rule.saved_registers().chain(frame_pointer);
+            all.map(|(register, slot)| (register.0, i64::from(slot) * 8)).collect()
+        },
     }
 }
 

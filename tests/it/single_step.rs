@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -14,7 +14,6 @@ use nix::{
     sys::{
         ptrace,
         signal::Signal,
-        uio::{RemoteIoVec, process_vm_readv},
         wait::{WaitStatus, waitpid},
     },
     unistd::Pid,
@@ -22,10 +21,12 @@ use nix::{
 use spy::{
     memory::{Address, Fault, Memory, Piece},
     module::Modules,
-    snapshot::{Backing, Mapping, Register, Registers, Root},
+    snapshot::Root,
     stack::{CodeAddress, End, Frame, ModuleId},
     unwind::{Tables, Unwinder},
 };
+
+use crate::traced::{copy, known, mappings};
 
 /// How many instructions a run may take.
 const MOST_STEPS: usize = 200_000;
@@ -118,12 +119,6 @@ impl Traced {
     fn registers(&self) -> user_regs_struct {
         ptrace::getregs(self.pid).unwrap()
     }
-
-    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        let remote = RemoteIoVec { base: usize::try_from(at).unwrap(), len: into.len() };
-        let local = &mut [io::IoSliceMut::new(into)];
-        Ok(process_vm_readv(self.pid, local, &[remote])?)
-    }
 }
 
 /// A copy of the stack, and the target for the rest.
@@ -134,48 +129,13 @@ struct Stopped<'a> {
 
 impl Memory for Stopped<'_> {
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
-        self.stack.read(at, into).or_else(|fault| match self.target.read(at.0, into) {
-            Ok(read) if read == into.len() => Ok(()),
-            _ => Err(fault),
-        })
+        let direct = |_| copy(self.target.pid, at.0, into.len()).read(at, into);
+        self.stack.read(at, into).or_else(direct)
     }
 
     fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
         self.stack.copied(at)
     }
-}
-
-fn mappings(pid: Pid) -> Vec<Mapping> {
-    let maps = procfs::process::Process::new(pid.as_raw()).unwrap().maps().unwrap();
-    let mapping = |map: procfs::process::MemoryMap| Mapping {
-        range: Address(map.address.0)..Address(map.address.1),
-        offset: map.offset,
-        readable: map.perms.contains(procfs::process::MMPermissions::READ),
-        executable: map.perms.contains(procfs::process::MMPermissions::EXECUTE),
-        device: nix::sys::stat::makedev(
-            map.dev.0.cast_unsigned().into(),
-            map.dev.1.cast_unsigned().into(),
-        ),
-        inode: map.inode,
-        backing: match map.pathname {
-            procfs::process::MMapPath::Path(path) => Backing::File(path),
-            procfs::process::MMapPath::Vdso => Backing::Vdso,
-            _ => Backing::Anonymous,
-        },
-    };
-    maps.into_iter().map(mapping).collect()
-}
-
-fn known(from: &user_regs_struct) -> Registers {
-    let values = [
-        from.rax, from.rdx, from.rcx, from.rbx, from.rsi, from.rdi, from.rbp, from.rsp, from.r8,
-        from.r9, from.r10, from.r11, from.r12, from.r13, from.r14, from.r15, from.rip,
-    ];
-    let mut registers = Registers::unknown();
-    for (number, value) in (0..).zip(values) {
-        registers.set(Register(number), value);
-    }
-    registers
 }
 
 /// What a step was over.
@@ -226,8 +186,7 @@ fn step_through(program: &Path, tables: Tables) {
     let (mut steps, mut signals, mut deepest) = (0, 0, 0);
     loop {
         let (registers, found, end) = unwind(&mut unwinder, &mut modules, &traced);
-        let mut code = [0; 8];
-        let _ = traced.read(registers.rip, &mut code).unwrap();
+        let code = copy(traced.pid, registers.rip, 8).bytes;
         let innermost = CodeAddress::Instruction(Address(registers.rip));
         let calls = shadow.frames.iter().rev().map(|(_, code)| *code);
         let expected: Vec<_> = std::iter::once(innermost).chain(calls).collect();
@@ -271,9 +230,8 @@ fn step_through(program: &Path, tables: Tables) {
 }
 
 fn word(traced: &Traced, at: u64) -> u64 {
-    let mut bytes = [0; 8];
-    assert_eq!(traced.read(at, &mut bytes).unwrap(), 8);
-    u64::from_le_bytes(bytes)
+    let piece: &dyn Memory = &copy(traced.pid, at, 8);
+    piece.get(Address(at)).unwrap()
 }
 
 type Found = Vec<(Option<ModuleId>, CodeAddress)>;
@@ -284,11 +242,8 @@ fn unwind(
     traced: &Traced,
 ) -> (user_regs_struct, Found, End) {
     let registers = traced.registers();
-    let start = registers.rsp - 256;
-    let mut bytes = vec![0; 24 << 10];
-    let copied = traced.read(start, &mut bytes).unwrap();
-    bytes.truncate(copied);
-    let memory = Stopped { stack: Piece { start: Address(start), bytes }, target: traced };
+    let stack = copy(traced.pid, registers.rsp - 256, 24 << 10);
+    let memory = Stopped { stack, target: traced };
     let mut frames = Vec::new();
     let walk = unwinder.unwind(modules, &known(&registers), &memory, &mut frames);
     let found = frames.into_iter().map(|frame| match frame {

@@ -373,8 +373,9 @@ fn split_debug_information_is_read() {
         let program = target.path("a");
         same_names(&target, &whole, &program, in_c);
         for tool in ["llvm-dwp", "dwp"] {
-            // That of binutils 2.40 does not know version 5.
-            if !is_here(tool) || (tool == "dwp" && version == "-gdwarf-5") {
+            // That of binutils 2.40 does not know version 5, and that of LLVM
+            // 14 does not come to an end with what gcc makes of it.
+            if !is_here(tool) || version == "-gdwarf-5" {
                 continue;
             }
             target.run(&[tool, "-e", "a", "-o", "a.dwp"]);
@@ -389,6 +390,21 @@ fn split_debug_information_is_read() {
             assert!(found[0].line.is_some());
             fs::rename(target.path("moved"), target.path("a.dwo")).unwrap();
         }
+    }
+}
+
+#[test]
+fn packages_that_the_compiler_makes_are_read() {
+    for version in ["-Cdwarf-version=4", "-Cdwarf-version=5"] {
+        let target = Target::new(&format!("package{version}"));
+        let whole = target.compile("whole", "symbols.rs", &[version]);
+        // The name of the program is part of what the compiler hashes.
+        fs::rename(whole, target.path("kept")).unwrap();
+        let program = target.compile("whole", "symbols.rs", &[version, "-Csplit-debuginfo=packed"]);
+        assert!(target.path("whole.dwp").exists());
+        same_names(&target, &target.path("kept"), &program, |name| {
+            name.contains("area") || name.contains("total")
+        });
     }
 }
 
@@ -410,8 +426,6 @@ fn symbols_are_taken_from_gnu_debugdata() {
 #[test]
 fn aliases_and_stubs_have_the_expected_names() {
     let target = Target::new("aliases");
-    let whole = target.compile("whole", "symbols.c", &["-no-pie", "-fcf-protection=none"]);
-    let at = addresses(&whole, 1, |name| name == "outer")[0];
     for (flags, name) in [(&["-fcf-protection=none"][..], "plain"), (&[], "protected")] {
         let program = target.compile(name, "symbols.c", flags);
         target.run(&["objcopy", "-g", name, "symbols"]);
@@ -431,7 +445,6 @@ fn aliases_and_stubs_have_the_expected_names() {
         }
         assert!(called.contains("printf@plt") && called.contains("strtol@plt"), "{called:?}");
     }
-    assert!(at > 0);
 }
 
 #[test]
@@ -458,4 +471,24 @@ fn go_programs_are_named_with_and_without_symbols() {
     for name in ["main.main", "main.(*square).area", "main.apply", "main.main.func1"] {
         assert!(seen.contains(name), "{name}: {seen:?}");
     }
+}
+
+/// The functions of this program itself, which is large, and holds code of
+/// many crates and of C.
+#[test]
+fn a_large_program_is_named_as_binutils_name_it() {
+    let path = std::env::current_exe().unwrap();
+    let module = module(Path::new("/"), &path, &path);
+    let all = addresses(&path, 1, |_| true);
+    let asked: Vec<u64> = all.iter().copied().step_by(all.len() / 2000).collect();
+    let mut symbolizer = symbolizer();
+    let mut differences = Vec::new();
+    for (at, expected) in asked.iter().zip(binutils(&path, &asked)) {
+        let found = ours(&names(&mut symbolizer, &module, *at));
+        if found != expected {
+            differences.push(format!("{at:#x}\n  ours     {found:?}\n  binutils {expected:?}"));
+        }
+    }
+    let (count, all) = (differences.len(), asked.len());
+    assert!(count == 0, "{count} of {all}\n{}", differences.join("\n"));
 }

@@ -1,0 +1,118 @@
+//! How long a thread is held, beside the shortest that can be had: a bare loop
+//! of seize, interrupt, wait, registers, 16 KiB of stack, detach.
+//!
+//! Both are measured in turns on the same thread of the same target, so that
+//! a noisy machine is noisy for both. Prints the quantiles, and their ratio.
+
+#![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
+
+use std::{
+    error::Error,
+    io::IoSliceMut,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{
+        ptrace,
+        signal::{SigSet, Signal},
+        uio::{RemoteIoVec, process_vm_readv},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd,
+};
+use spy::{
+    capture::{Arrival, Ask, Copied, Depth, Gate, Stops},
+    memory::WorkingSet,
+    process::{LiveMemory, Process},
+    profile::Histogram,
+    task::{Pid, Tid},
+};
+
+const ROUNDS: u32 = 3000;
+
+/// A target that does nothing but run, and ends with this program.
+struct Busy(Child);
+
+impl Busy {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        Ok(Self(command.spawn()?))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How long the bare loop holds the thread: from the moment that it is asked
+/// to stop.
+fn bare(pid: unistd::Pid, buffer: &mut [u8]) -> nix::Result<Duration> {
+    ptrace::seize(pid, ptrace::Options::empty())?;
+    let asked = Instant::now();
+    ptrace::interrupt(pid)?;
+    waitpid(pid, Some(WaitPidFlag::__WALL))?;
+    let registers = ptrace::getregs(pid)?;
+    let base = usize::try_from(registers.rsp).unwrap_or(0);
+    let remote = [RemoteIoVec { base, len: buffer.len() }];
+    process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &remote)?;
+    ptrace::detach(pid, None)?;
+    Ok(asked.elapsed())
+}
+
+fn ours(
+    stops: &mut Stops,
+    spare: &mut Copied,
+    (process, memory, gate): (&Process, &LiveMemory, &Gate),
+) -> Result<Duration, Box<dyn Error>> {
+    let tid = Tid(process.pid().0);
+    let copied = std::mem::take(spare).prepare(Depth::default(), &WorkingSet::default());
+    let now = Instant::now();
+    stops.ask(Ask { tid, copied, schedule: gate.schedule()?, at: now })?;
+    let of = |_| Some((process, memory, Some(gate)));
+    match stops.next(now + Duration::from_secs(1), of) {
+        Some(Arrival::Caught(caught)) => {
+            *spare = caught.copied;
+            Ok(caught.held)
+        }
+        other => Err(format!("it was not caught: {other:?}").into()),
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    set.thread_block()?;
+    let target = Busy::start()?;
+    let pid = Pid(i32::try_from(target.0.id())?);
+    let (process, memory) = (Process::open(pid)?, LiveMemory::new(pid));
+    let gate = Gate::open(pid, Tid(pid.0))?;
+    let mut stops = Stops::default();
+    let mut spare = Copied::default();
+    let mut buffer = vec![0; 16 * 1024];
+    let mut held = [Histogram::default(), Histogram::default()];
+    for _ in 0..ROUNDS {
+        let times = [
+            bare(unistd::Pid::from_raw(pid.0), &mut buffer)?,
+            ours(&mut stops, &mut spare, (&process, &memory, &gate))?,
+        ];
+        for (held, time) in held.iter_mut().zip(times) {
+            held.add(u64::try_from(time.as_nanos())?);
+        }
+    }
+    let [bare, ours] = held;
+    println!("held, in nanoseconds, {ROUNDS} stops of each");
+    println!("{:>8} {:>10} {:>10} {:>7}", "", "bare", "spy", "ratio");
+    for (name, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        let [bare, ours] = [bare.quantile(share), ours.quantile(share)];
+        let ratio = Duration::from_nanos(ours).div_duration_f64(Duration::from_nanos(bare));
+        println!("{name:>8} {bare:>10} {ours:>10} {ratio:>7.2}");
+    }
+    println!("bar: p50 at most 2.00");
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Stopping threads: all that are to be stopped are asked at once, and each is
+//! handled when it arrives, in whatever order they do. Nothing here waits for
+//! one of them.
+
+use std::{
+    io,
+    marker::PhantomData,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{Copied, Gate, Schedule, registers};
+use crate::{
+    memory::Address,
+    process::{LiveMemory, Process},
+    snapshot::{Architecture, Registers},
+    sys::{ptrace, signal},
+    task::{Syscall, Tid},
+};
+
+/// No thread is held for longer: what was not copied by then is not copied.
+const LONGEST: Duration = Duration::from_micros(900);
+
+/// A thread that is held still. Dropping this lets it run again.
+///
+/// Registers can be read only through it, so that they cannot be read from a
+/// running thread by mistake.
+#[derive(Debug)]
+struct Stopped {
+    tid: Tid,
+    /// The signal that it was about to receive, which it will.
+    signal: i32,
+    /// Whether it stopped because it was asked to, and for nothing else.
+    asked: bool,
+    /// Not `Send`: the kernel answers only the thread that attached.
+    tracer: PhantomData<*const ()>,
+}
+
+impl Stopped {
+    fn registers(&self) -> io::Result<libc::user_regs_struct> {
+        ptrace::registers(self.tid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile; then there is nothing to let go.
+        let _ = ptrace::detach(self.tid, self.signal);
+    }
+}
+
+/// A thread that is to be stopped.
+#[derive(Debug)]
+pub struct Ask {
+    /// The thread.
+    pub tid: Tid,
+    /// Where its memory is to be copied.
+    pub copied: Copied,
+    /// Its schedule when it was looked at.
+    pub schedule: Option<Schedule>,
+    /// The moment that the sample is about.
+    pub at: Instant,
+}
+
+/// What became of a thread that was asked to stop.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
+pub enum Arrival {
+    /// It was stopped, copied, and let go.
+    Caught(Catch),
+    /// It has ended instead.
+    Ended(Tid),
+}
+
+/// A thread as it was in a stop.
+#[derive(Debug)]
+pub struct Catch {
+    /// The thread.
+    pub tid: Tid,
+    /// All its registers.
+    pub registers: Registers,
+    /// Its memory.
+    pub copied: Copied,
+    /// Whether it was waiting for a processor at the moment that the sample is
+    /// about. `None` where the kernel does not count.
+    pub queued: Option<bool>,
+    /// How long it was held, at most: from the last moment at which it had
+    /// not yet stopped.
+    pub held: Duration,
+    /// Whether it was let go before all was copied.
+    pub partial: bool,
+    /// The system call that the stop found it blocked in, if any.
+    pub interrupted: Option<Syscall>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    ask: Ask,
+    /// The last moment at which it had not yet stopped.
+    running: Instant,
+}
+
+/// The threads that were asked to stop and have not arrived.
+///
+/// All of it belongs to one thread of this program, the tracer; when that
+/// ends, the kernel lets every one of them go.
+#[derive(Debug, Default)]
+pub struct Stops {
+    pending: FxHashMap<Tid, Pending>,
+    calls: u64,
+    tracer: PhantomData<*const ()>,
+}
+
+impl Stops {
+    /// How many have not arrived.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether `tid` was asked, and has not arrived.
+    pub fn is_pending(&self, tid: Tid) -> bool {
+        self.pending.contains_key(&tid)
+    }
+
+    /// Give up a thread that is known to be gone.
+    pub fn forget(&mut self, tid: Tid) {
+        self.pending.remove(&tid);
+    }
+
+    /// How many system calls were made.
+    pub const fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Ask a thread to stop.
+    ///
+    /// # Errors
+    /// `ESRCH` when it is gone, `EPERM` when it is going or may not be traced.
+    pub fn ask(&mut self, ask: Ask) -> io::Result<()> {
+        self.calls += 2;
+        ptrace::seize(ask.tid)?;
+        let running = Instant::now();
+        // A thread that dies here will be reaped when it arrives as ended.
+        let _ = ptrace::interrupt(ask.tid);
+        self.pending.insert(ask.tid, Pending { ask, running });
+        Ok(())
+    }
+
+    /// Take the next thread that has arrived, waiting for one until `until`.
+    ///
+    /// The thread whose `process` and `memory` are given must be the asked
+    /// one's: `of` finds them by its number.
+    pub fn next<'a>(
+        &mut self,
+        until: Instant,
+        of: impl Fn(Tid) -> Option<(&'a Process, &'a LiveMemory, Option<&'a Gate>)>,
+    ) -> Option<Arrival> {
+        let mut patience = SPIN;
+        while !self.pending.is_empty() {
+            self.calls += 1;
+            let before = Instant::now();
+            match ptrace::poll() {
+                Ok(Some(ptrace::Event::Ended(tid))) => {
+                    self.pending.remove(&tid);
+                    return Some(Arrival::Ended(tid));
+                }
+                Ok(Some(ptrace::Event::Stopped { tid, signal, asked })) => {
+                    let stopped = Stopped { tid, signal, asked, tracer: PhantomData };
+                    let Some(pending) = self.pending.remove(&tid) else { continue };
+                    let Some((process, memory, gate)) = of(tid) else { continue };
+                    if let Some(caught) = self.catch(stopped, pending, (process, memory, gate)) {
+                        return Some(Arrival::Caught(caught));
+                    }
+                    return Some(Arrival::Ended(tid));
+                }
+                Ok(None) | Err(_) => {}
+            }
+            for pending in self.pending.values_mut() {
+                pending.running = before;
+            }
+            if before >= until {
+                return None;
+            }
+            // A thread that runs on the other processor stops within some
+            // microseconds, sooner than this one could be woken again.
+            if patience > 0 {
+                patience -= 1;
+                std::hint::spin_loop();
+            } else {
+                let left = until.saturating_duration_since(before);
+                signal::wait_for_child(left.min(Duration::from_millis(1)));
+            }
+        }
+        None
+    }
+
+    /// All that is done while a thread is held.
+    fn catch(
+        &mut self,
+        stopped: Stopped,
+        pending: Pending,
+        (process, memory, gate): (&Process, &LiveMemory, Option<&Gate>),
+    ) -> Option<Catch> {
+        self.calls += 3;
+        let Pending { ask: Ask { tid, mut copied, schedule, at }, running } = pending;
+        let kernel = stopped.registers().ok()?;
+        let registers = registers::from_kernel(&kernel);
+        let sp = Address(registers.get(Architecture::HOST.sp())?);
+        let in_time = copied.fill(memory, sp, Some(running + LONGEST));
+        let after = gate.and_then(|gate| gate.schedule().ok().flatten());
+        let queued = schedule.zip(after).map(|(before, after)| {
+            // The kernel counts the waiting of a thread when it ends. One that
+            // waited for longer than it is since that moment waited at it. One
+            // that waited less was on a processor then, and has lost it, often
+            // to this very program.
+            let waited = Duration::from_nanos(after.wait.saturating_sub(before.wait));
+            waited > at.elapsed()
+        });
+        if stopped.asked
+            && let Some(again) = registers::unnoticed(&kernel, || process.is_filtered(tid))
+        {
+            // If it cannot be set the thread has just been killed.
+            let _ = ptrace::set_registers(tid, again);
+        }
+        drop(stopped);
+        let held = running.elapsed();
+        let interrupted = registers::interrupted(&kernel);
+        Some(Catch { tid, registers, copied, queued, held, partial: !in_time, interrupted })
+    }
+}
+
+/// How often is looked before this program goes to sleep: some 50 µs.
+const SPIN: u32 = 100;

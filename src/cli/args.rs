@@ -1,0 +1,245 @@
+//! What may be typed. No behaviour: what it means is in [`plan`](super::plan).
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::styling::{AnsiColor, Styles},
+};
+
+use super::quantity;
+use crate::task::Pid;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  spy dump -p 4711                       what every thread does now
+  spy record -p 4711 -o flame.svg        a flame graph, until Ctrl-C
+  spy record -p 4711 -d 30s --wall       where the time goes, waiting included
+  spy record -- ./server --port 80       of a program started for it"
+    };
+}
+
+/// Shows where a live process spends its time
+///
+/// spy attaches to a running process, without restarting or changing it, and
+/// shows the functions that it runs and the calls that it waits in. A thread
+/// that sleeps is read without being woken; one that runs is stopped for tens of
+/// microseconds at a time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spy",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = examples!(),
+    after_long_help = AFTER,
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// When to colour
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        global = true,
+        hide_possible_values = true
+    )]
+    pub(super) color: Colour,
+}
+
+const AFTER: &str = concat!(
+    examples!(),
+    "
+
+Exit status:
+  0    done
+  1    failed
+  2    what was typed is wrong
+  130  given up, by a second Ctrl-C
+  With `-- COMMAND`, the status of the command (128 + its signal); 125 where spy
+  itself failed, 126 where the command could not be run, 127 where it is not there.
+
+Environment:
+  NO_COLOR    no colours, where --color does not say otherwise"
+);
+
+/// A verb.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Record a while, and write a flame graph
+    ///
+    /// Watch processes until Ctrl-C, a signal, the end of the given time or the end of
+    /// the processes, and write a flame graph: of what ran, or with --wall of what
+    /// waited, too.
+    Record(Record),
+    /// Show what every thread does now
+    ///
+    /// Look once at every thread of a process, and print its state, the system call
+    /// that it is blocked in, and its stack.
+    Dump(Dump),
+    /// Copy what unwinding needs to files
+    #[command(hide = true)]
+    Capture(Capture),
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "spy record [OPTIONS] -p <PID>...\n       spy record [OPTIONS] -- <COMMAND>..."
+)]
+pub(super) struct Record {
+    /// A process to watch, by its number; may be given several times
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_parser = quantity::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Target",
+        conflicts_with = "command"
+    )]
+    pub(super) pids: Vec<Pid>,
+
+    /// A program to start and watch, after `--`
+    ///
+    /// The program has the terminal as if spy were not there, and its status
+    /// becomes spy's.
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    pub(super) command: Vec<OsString>,
+
+    /// How long to record, as 10, 10s, 500ms, 2m or 1h [default: until Ctrl-C]
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        value_parser = quantity::duration,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub(super) duration: Option<Span>,
+
+    /// How often to look, as 100, 100hz or 1khz
+    ///
+    /// The times are random around this rate, so that a program with a rhythm of its
+    /// own cannot hide from them.
+    #[arg(
+        short,
+        long,
+        value_name = "HZ",
+        value_parser = quantity::rate,
+        default_value = "100",
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub(super) rate: f64,
+
+    /// Show waiting threads, too: each stack by the time that a thread was there
+    #[arg(short = 'i', long = "wall", visible_alias = "idle", help_heading = "Sampling")]
+    pub(super) wall: bool,
+
+    /// The file to write, `-` for standard output [default: spy-NAME-PID-TIME.svg]
+    ///
+    /// It is created before anything is watched, and replaced as a whole at the end.
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+
+    /// The format, where FILE's extension (.svg .folded .collapsed .txt .raw) does not say
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        help_heading = "Output",
+        hide_possible_values = true
+    )]
+    #[arg(help = "The format, flamegraph or raw (= collapsed) [default: by FILE's extension]")]
+    pub(super) format: Option<FormatName>,
+
+    /// Also write what the recording did and cost, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) stats: Option<PathBuf>,
+
+    /// Show each thread apart
+    #[arg(short, long, help_heading = "What is shown")]
+    pub(super) threads: bool,
+
+    /// One frame a function, whichever of its lines ran
+    #[arg(short = 'F', long, help_heading = "What is shown")]
+    pub(super) function: bool,
+
+    /// Show no line numbers
+    #[arg(long, help_heading = "What is shown")]
+    pub(super) nolineno: bool,
+
+    /// Show the whole paths of source files
+    #[arg(long, help_heading = "What is shown")]
+    pub(super) full_filenames: bool,
+}
+
+/// A file format, by the names that py-spy's users know and by its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    Flamegraph,
+    #[value(alias = "collapsed", alias = "folded")]
+    Raw,
+}
+
+/// A time to record for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// So long.
+    Time(Duration),
+    /// Until told to stop.
+    Unlimited,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Dump {
+    /// A process to look at, by its number; may be given several times
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_parser = quantity::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(super) pids: Vec<Pid>,
+
+    /// Print JSON
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub(super) json: bool,
+
+    /// Show the whole paths of source files
+    #[arg(long)]
+    pub(super) full_filenames: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Capture {
+    /// The process to copy from, by its number
+    #[arg(short, long, value_name = "PID", value_parser = quantity::pid, allow_negative_numbers = true)]
+    pub(super) pid: Pid,
+
+    /// The directory to write, which must not be there yet
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: PathBuf,
+}

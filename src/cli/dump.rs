@@ -1,0 +1,74 @@
+//! `spy dump`.
+
+use std::io::{self, BufWriter, Write};
+
+use anyhow::Context;
+
+use super::{
+    console::Console,
+    exit::{self, Exit},
+    names,
+    plan::{self, Language},
+    refusal, target,
+};
+use crate::{
+    output::dump::{self, Look, Process, Thread},
+    sampler,
+    task::Pid,
+};
+
+/// Look once at each process that is meant. One that cannot be looked at does
+/// not keep the others from being shown.
+pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
+    let pids = target::processes(&job.targets, console)?.unwrap_or_default();
+    let mut processes = Vec::new();
+    let mut exit = Exit::Done;
+    for pid in pids {
+        match look(pid) {
+            Ok(process) => processes.push(process),
+            Err(error) => exit = exit::report(&error, console),
+        }
+    }
+    if !processes.is_empty() {
+        print(&processes, job, console).context("standard output cannot be written")?;
+    }
+    Ok(exit)
+}
+
+fn look(pid: Pid) -> anyhow::Result<Process> {
+    let found = sampler::dump(pid).map_err(|error| refusal::explain(&error))?;
+    let names = names::of_dump(&found);
+    let threads = found.threads.into_iter().zip(names).map(|(thread, frames)| Thread {
+        tid: thread.tid,
+        name: thread.name,
+        state: thread.state,
+        frames,
+        end: thread.stack.end,
+    });
+    Ok(Process {
+        pid: found.pid,
+        command: found.command,
+        threads: threads.collect(),
+        notes: found.notes,
+    })
+}
+
+fn print(processes: &[Process], job: &plan::Dump, console: &Console) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match job.language {
+        Language::Json => {
+            serde_json::to_writer_pretty(&mut out, &dump::json(processes))?;
+            writeln!(out)?;
+        }
+        Language::Text => {
+            let look = Look { paint: console.out, paths: job.paths, width: console.width };
+            for (at, process) in processes.iter().enumerate() {
+                if at > 0 {
+                    writeln!(out)?;
+                }
+                dump::write(process, look, &mut out)?;
+            }
+        }
+    }
+    out.flush()
+}

@@ -1,0 +1,53 @@
+//! The command line: what may be typed, what it means, and what is said back.
+//!
+//! This is the only room that prints, reads the environment, or knows an exit
+//! code.
+
+mod args;
+mod candidates;
+mod capture;
+mod child;
+mod console;
+mod destination;
+mod dump;
+mod exit;
+mod names;
+mod naming;
+mod plan;
+mod quantity;
+mod record;
+mod refusal;
+mod signals;
+mod summary;
+mod target;
+mod typed;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::{
+    args::{Arguments, Command},
+    console::Console,
+    exit::{Exit, report},
+};
+
+/// Do what the arguments of the program say.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // The text of --help and --version comes this way, too.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let console = Console::new(arguments.color);
+    let done = match arguments.command {
+        Command::Record(typed) => plan::record(typed).and_then(|job| record::run(&job, &console)),
+        Command::Dump(typed) => dump::run(&plan::dump(typed), &console),
+        Command::Capture(typed) => capture::run(&plan::capture(typed), &console),
+    };
+    done.unwrap_or_else(|error| report(&error, &console)).into()
+}

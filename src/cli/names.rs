@@ -1,0 +1,74 @@
+//! Names for frames: what was sampled as addresses, as a reader is shown it.
+
+use std::path::PathBuf;
+
+use crate::{
+    module::Modules,
+    profile::ProcessId,
+    sampler::{Dump, Origin, Recording},
+    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Symbol},
+    symbolize::{PerfMap, Symbolizer},
+};
+
+/// Where the packages with debug information put it.
+const HOST_DEBUG: &str = "/usr/lib/debug";
+
+/// The names of every frame of a recording, by
+/// [`FrameId`](crate::profile::FrameId), innermost first.
+pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
+    let mut names = Names::new(&recording.modules, &recording.origins);
+    let frames = recording.profile.frames().iter();
+    frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
+}
+
+/// The names of every frame of a dump, by thread, innermost first.
+pub(super) fn of_dump(dump: &Dump) -> Vec<Vec<Symbol>> {
+    let mut names = Names::new(&dump.modules, std::slice::from_ref(&dump.origin));
+    let mut of_frame = |frame| names.of(frame, Some(ProcessId(0)));
+    let threads = dump.threads.iter();
+    threads.map(|thread| thread.stack.frames.iter().flat_map(&mut of_frame).collect()).collect()
+}
+
+struct Names<'a> {
+    modules: &'a Modules,
+    symbolizer: Symbolizer,
+    /// The maps of code in no file, by process.
+    perf_maps: Vec<PerfMap>,
+}
+
+impl<'a> Names<'a> {
+    fn new(modules: &'a Modules, origins: &[Origin]) -> Self {
+        let perf_map = |origin: &Origin| PerfMap::new(&origin.root, origin.namespace_pid);
+        Self {
+            modules,
+            symbolizer: Symbolizer::new(PathBuf::from(HOST_DEBUG)),
+            perf_maps: origins.iter().map(perf_map).collect(),
+        }
+    }
+
+    /// Never empty.
+    fn of(&mut self, frame: &Frame, process: Option<ProcessId>) -> Vec<Symbol> {
+        match frame {
+            Frame::Managed(frame) => vec![managed(frame)],
+            Frame::Native(NativeFrame { module, code }) => {
+                match module.and_then(|id| self.modules.get(id)) {
+                    Some(module) => self.symbolizer.image(module, *code),
+                    None => self.anonymous(process, *code),
+                }
+            }
+        }
+    }
+
+    fn anonymous(&mut self, process: Option<ProcessId>, code: CodeAddress) -> Vec<Symbol> {
+        let map = process.and_then(|ProcessId(id)| self.perf_maps.get_mut(id as usize));
+        match map {
+            Some(map) => self.symbolizer.anonymous(map, code),
+            None => vec![Symbol { function: "[anon]".to_owned(), ..Symbol::default() }],
+        }
+    }
+}
+
+fn managed(frame: &ManagedFrame) -> Symbol {
+    let file = (!frame.file.is_empty()).then(|| frame.file.clone());
+    Symbol { function: frame.function.clone(), file, line: frame.line, ..Symbol::default() }
+}

@@ -1,0 +1,70 @@
+//! Signals that end a recording.
+//!
+//! They are blocked before the first thread is started, so that every thread
+//! has them blocked, and one thread waits for them. There is no handler, and
+//! so nothing that must be safe inside one. SIGCHLD is blocked likewise: the
+//! thread that samples waits for it.
+
+use std::{fs, sync::mpsc::Sender, thread};
+
+use nix::sys::signal::{SigSet, Signal};
+
+/// Those that end a recording.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Signals that are blocked in this thread and in those that it starts.
+#[derive(Debug)]
+pub(super) struct Blocked {
+    awaited: SigSet,
+}
+
+/// Block the signals.
+pub(super) fn block() -> anyhow::Result<Blocked> {
+    let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+    let mut awaited = SigSet::empty();
+    for signal in ENDING {
+        // Whoever started this program to outlive the terminal (nohup) meant it.
+        if ignored >> (signal as i32 - 1) & 1 == 0 {
+            awaited.add(signal);
+        }
+    }
+    let mut blocked = awaited;
+    blocked.add(Signal::SIGCHLD);
+    blocked.thread_block()?;
+    Ok(Blocked { awaited })
+}
+
+impl Blocked {
+    /// Have each signal that arrives sent, as an `E`, until nobody listens.
+    pub(super) fn send<E: From<Signal> + Send + 'static>(self, to: Sender<E>) {
+        if self.awaited == SigSet::empty() {
+            return;
+        }
+        thread::spawn(move || {
+            while let Ok(signal) = self.awaited.wait() {
+                if to.send(signal.into()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// The ignored signals: bit 0 is signal 1 (`man 5 proc_pid_status`).
+fn ignored(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nohup_is_seen() {
+        let ignored = ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n");
+        assert_eq!(ignored >> (Signal::SIGHUP as i32 - 1) & 1, 1);
+        assert_eq!(ignored >> (Signal::SIGINT as i32 - 1) & 1, 0);
+        assert_eq!(super::ignored(""), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said at the end of a recording, and while it runs.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use crate::{
+    output::{self, Mode, Options},
+    profile::{Costs, Profile},
+    sampler::Control,
+    stack::End,
+    style::{bytes, count, share, time},
+};
+
+/// How many waits are told.
+const WAITS: usize = 3;
+
+/// At most five lines: what was written, what it cost, how far it can be
+/// trusted, what else is to be known, and where the time went that is not
+/// shown.
+pub(super) fn lines(
+    file: &str,
+    profile: &Profile,
+    costs: &Costs,
+    options: &Options,
+) -> Vec<String> {
+    let samples = output::samples(profile, options.mode);
+    let mut lines = vec![
+        format!(
+            "Wrote {file}: {} {} samples in {}",
+            count(samples),
+            options.mode.name(),
+            time(costs.duration)
+        ),
+        cost(costs),
+        trust(costs),
+    ];
+    match costs.notes.as_slice() {
+        [] => {}
+        [note] => lines.push(format!("Note: {note}")),
+        [note, more @ ..] => {
+            lines.push(format!("Note: {note} (and {} more: --stats FILE)", more.len()));
+        }
+    }
+    lines.extend(waits(profile, options.mode));
+    lines
+}
+
+/// What it cost, to the target and to the machine.
+fn cost(costs: &Costs) -> String {
+    let own = nanos(costs.own_cpu);
+    let held = |part| time(Duration::from_nanos(costs.held.quantile(part)));
+    let stops = match costs.held.count() {
+        0 => "no thread was stopped".to_owned(),
+        stops => format!("{} stops of {} (p99 {})", count(stops), held(0.5), held(0.99)),
+    };
+    format!(
+        "Cost: {stops}; spy used {} of a CPU, {}",
+        share(own, nanos(costs.duration)),
+        bytes(costs.own_memory)
+    )
+}
+
+/// How far the samples are what the kernel saw.
+fn trust(costs: &Costs) -> String {
+    let mut text = format!(
+        "CPU time: {} sampled, {} by the kernel",
+        time(costs.sampled_cpu),
+        time(costs.kernel_cpu)
+    );
+    let ends = End::ALL.iter().zip(costs.ends).filter(|(end, _)| **end != End::NotCaught);
+    let all: u64 = ends.clone().map(|(_, count)| count).sum();
+    let cut: u64 = ends.filter(|(end, _)| **end != End::Root).map(|(_, count)| count).sum();
+    text += &format!("; {} of stacks cut", share(cut, all));
+    text += &format!(", {} lost", share(costs.caught.missed, costs.caught.total()));
+    let unmade = costs.ticks_wanted.saturating_sub(costs.ticks);
+    if unmade * 50 > costs.ticks_wanted {
+        text += &format!(", {} of ticks not made", share(unmade, costs.ticks_wanted));
+    }
+    text
+}
+
+/// Where blocked time went, since it was seen for nothing.
+fn waits(profile: &Profile, mode: Mode) -> Option<String> {
+    let waits = output::waits(profile);
+    let all: u64 = waits.iter().map(|(_, ticks)| ticks).sum();
+    let told: Vec<String> = waits
+        .iter()
+        .take(WAITS)
+        // One that is next to nothing beside the first is noise.
+        .filter(|(_, ticks)| ticks * 50 >= all)
+        .map(|&(state, ticks)| {
+            let wait = output::text::wait(state).unwrap_or_default();
+            format!("{} {}", wait.trim_matches(['[', ']']), share(ticks, all))
+        })
+        .collect();
+    let hint = if mode == Mode::OnCpu { "  (--wall shows where)" } else { "" };
+    (!told.is_empty()).then(|| format!("Blocked time: {}{hint}", told.join(", ")))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The line that changes while a recording runs.
+pub(super) fn progress(control: &Control, elapsed: Duration, whole: Option<Duration>) -> String {
+    let clock = |time: Duration| format!("{:02}:{:02}", time.as_secs() / 60, time.as_secs() % 60);
+    let of = whole.map(|whole| format!(" / {}", clock(whole))).unwrap_or_default();
+    let ticks = control.ticks.load(Ordering::Relaxed);
+    let rate = u128::from(ticks) * 10_000 / elapsed.as_millis().max(1);
+    format!(
+        "{}{of}  {} running, {} blocked samples at {}.{} Hz  (Ctrl-C ends and writes)",
+        clock(elapsed),
+        count(control.running.load(Ordering::Relaxed)),
+        count(control.blocked.load(Ordering::Relaxed)),
+        rate / 10,
+        rate % 10,
+    )
+}

@@ -1,0 +1,178 @@
+//! The live target: a process of this machine, and what the kernel says of it.
+
+pub mod access;
+mod memory;
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+pub use memory::LiveMemory;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use procfs::FromRead;
+
+use crate::{
+    snapshot::{Mapping, Root, maps},
+    sys::pidfd::PidFd,
+    task::{Pid, Tid},
+};
+
+/// A live process. Its number cannot come to mean another one while this is
+/// held.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    fd: PidFd,
+    /// `/proc/PID/task`, whose link count is that of the threads.
+    task: File,
+    /// `/proc/PID/root`, held open: the files below it can be reached even
+    /// after the process has ended.
+    root: File,
+    /// `/proc/PID/task/PID/stat`, for the state of the first thread.
+    leader: File,
+    clock: Option<ClockId>,
+}
+
+impl Process {
+    /// Take hold of a process.
+    ///
+    /// # Errors
+    /// `ESRCH` or `ENOENT` when there is none of that number, `EACCES` when it
+    /// may not be looked at.
+    pub fn open(pid: Pid) -> io::Result<Self> {
+        let fd = PidFd::open(pid)?;
+        let path = |name: &str| format!("/proc/{pid}/{name}");
+        let by_path =
+            |name: &str| File::options().read(true).custom_flags(libc::O_PATH).open(path(name));
+        Ok(Self {
+            pid,
+            fd,
+            task: by_path("task")?,
+            root: by_path("root")?,
+            leader: File::open(path(&format!("task/{pid}/stat")))?,
+            clock: clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.0)).ok(),
+        })
+    }
+
+    /// Its number.
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Whether every thread of it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.fd.has_ended()
+    }
+
+    /// Its threads, in the order that the kernel lists them.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn threads(&self) -> io::Result<Vec<Tid>> {
+        let entries = fs::read_dir(format!("/proc/{}/task", self.pid))?;
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Tid);
+        Ok(entries.filter_map(|entry| number(entry.ok()?)).collect())
+    }
+
+    /// How many threads it has: one cheap system call.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn thread_count(&self) -> io::Result<u64> {
+        Ok(self.task.metadata()?.nlink().saturating_sub(2))
+    }
+
+    /// What is mapped where.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be read.
+    pub fn mappings(&self) -> io::Result<Vec<Mapping>> {
+        Ok(maps::parse(&fs::read(format!("/proc/{}/maps", self.pid))?))
+    }
+
+    /// Device and inode of the program that runs: another one after an `exec`.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be read.
+    pub fn executable(&self) -> io::Result<(u64, u64)> {
+        let metadata = fs::metadata(format!("/proc/{}/exe", self.pid))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Whether it is stopped by a signal (job control), as its first thread
+    /// says: such a stop is one of all threads.
+    pub fn is_halted(&self) -> bool {
+        let mut bytes = [0; 512];
+        let len = self.leader.read_at(&mut bytes, 0).unwrap_or(0);
+        // The name before the state may itself hold anything, `)` too.
+        let after_name = bytes.get(..len).and_then(|bytes| bytes.rsplit(|&b| b == b')').next());
+        matches!(after_name, Some([b' ', b'T', ..]))
+    }
+
+    /// Where its files are.
+    pub fn root(&self) -> Root {
+        Root {
+            directory: PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd())),
+            map_files: Some(PathBuf::from(format!("/proc/{}/map_files", self.pid))),
+        }
+    }
+
+    /// Its number in the innermost namespace that it is in.
+    pub fn namespace_pid(&self) -> Pid {
+        let status = procfs::process::Status::from_file(format!("/proc/{}/status", self.pid));
+        let inner = status.ok().and_then(|status| status.nspid?.last().copied());
+        inner.map_or(self.pid, Pid)
+    }
+
+    /// Its command line, or its name in brackets where it has none.
+    pub fn command(&self) -> String {
+        let words = remoteprocess::Process { pid: self.pid.0 }.cmdline().unwrap_or_default();
+        if words.is_empty() {
+            return format!("[{}]", self.thread_name(Tid(self.pid.0)).unwrap_or_default());
+        }
+        words.join(" ")
+    }
+
+    /// The name of a thread, as the kernel has it.
+    pub fn thread_name(&self, tid: Tid) -> Option<String> {
+        let name = fs::read(format!("/proc/{}/task/{tid}/comm", self.pid)).ok()?;
+        let name = name.strip_suffix(b"\n").unwrap_or(&name);
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The CPU time of all its threads, ended ones too, since it began; `None`
+    /// once it is gone.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        clock_gettime(self.clock?).ok().map(Duration::from)
+    }
+
+    /// Whether a seccomp filter judges the system calls of a thread (or might:
+    /// where the kernel does not say, it is taken to).
+    pub fn is_filtered(&self, tid: Tid) -> bool {
+        let path = format!("/proc/{}/task/{tid}/status", self.pid);
+        let status = procfs::process::Status::from_file(path);
+        status.ok().and_then(|status| status.seccomp).is_none_or(|mode| mode != 0)
+    }
+
+    /// Whether another program traces it: then it cannot be stopped by us.
+    pub fn is_traced(&self) -> bool {
+        let path = format!("/proc/{}/status", self.pid);
+        procfs::process::Status::from_file(path).is_ok_and(|status| status.tracerpid != 0)
+    }
+
+    /// The receive and send timeouts of the socket behind a descriptor of the
+    /// process; zero for none.
+    ///
+    /// # Errors
+    /// When it is no socket, or may not be looked at.
+    pub fn socket_timeouts(&self, fd: i32) -> io::Result<[Duration; 2]> {
+        self.fd.socket_timeouts(fd)
+    }
+}

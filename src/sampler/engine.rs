@@ -1,0 +1,240 @@
+//! What is needed to look at the threads of one process, and the look itself.
+
+use std::time::{Duration, Instant};
+
+use super::watched::Watched;
+use crate::{
+    capture::{Ask, Catch, Copied, CopiedMemory, Harm, Look, harm},
+    memory::Address,
+    module::Modules,
+    process::{LiveMemory, Process},
+    snapshot::{Architecture, Mapping, Registers},
+    stack::{End, Stack},
+    task::{State, Tid},
+    unwind::{Tables, Unwinder},
+};
+
+/// A process that is looked at.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) process: Process,
+    pub(super) memory: LiveMemory,
+    unwinder: Unwinder,
+    pub(super) mappings: Vec<Mapping>,
+    /// When the mappings were last read.
+    read: Instant,
+    /// Whether the whole process is stopped by a signal, once that was asked
+    /// for in this tick.
+    halted: Option<bool>,
+    /// Copies that are not needed any more, to be filled again.
+    spare: Vec<Copied>,
+}
+
+/// So many spare copies are kept: as many threads as are held at one time in
+/// most targets.
+const SPARE: usize = 16;
+
+/// A stack as it was found, and what it was found in.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) state: State,
+    pub(super) registers: Registers,
+    pub(super) copied: Copied,
+    pub(super) stack: Stack,
+}
+
+/// What a look at a thread found.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, and not for long")]
+pub(super) enum Examined {
+    /// It has ended.
+    Ended,
+    /// It runs, and must be stopped.
+    Runnable,
+    /// It sleeps, and was read without a stop.
+    Still(Sample),
+    /// It sleeps, and a stop would find more than this, without harm.
+    Incomplete(Sample, Look),
+    /// The kernel does not say what it does: it must be stopped.
+    Unknown,
+}
+
+/// Mappings are not read again sooner than this after a stack that led out of
+/// them.
+const REFRESH: Duration = Duration::from_millis(10);
+
+/// After this long they are read again in any case.
+const STALE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// # Errors
+    /// When the process is gone, or may not be read.
+    pub(super) fn new(process: Process, tables: &Tables) -> std::io::Result<Self> {
+        let mappings = process.mappings()?;
+        let memory = LiveMemory::new(process.pid());
+        let unwinder = Unwinder::new(mappings.clone(), process.root(), tables.clone());
+        let read = Instant::now();
+        Ok(Self { process, memory, unwinder, mappings, read, halted: None, spare: Vec::new() })
+    }
+
+    /// A new tick begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.halted = None;
+        if now.saturating_duration_since(self.read) >= STALE {
+            self.refresh(now);
+        }
+    }
+
+    /// The process runs another program now.
+    pub(super) fn start_over(&mut self, tables: &Tables) {
+        self.mappings = self.process.mappings().unwrap_or_default();
+        self.unwinder = Unwinder::new(self.mappings.clone(), self.process.root(), tables.clone());
+        self.read = Instant::now();
+    }
+
+    /// Read the mappings again; whether they have changed.
+    fn refresh(&mut self, now: Instant) -> bool {
+        self.read = now;
+        let Ok(mappings) = self.process.mappings() else { return false };
+        if mappings == self.mappings || mappings.is_empty() {
+            return false;
+        }
+        self.mappings.clone_from(&mappings);
+        self.unwinder.update(mappings);
+        true
+    }
+
+    /// What to ask a thread for, at a moment.
+    pub(super) fn ask(&mut self, watched: &Watched, at: Instant) -> Ask {
+        let copied = self.prepare(watched);
+        Ask { tid: watched.tid, copied, schedule: watched.seen, at }
+    }
+
+    fn prepare(&mut self, watched: &Watched) -> Copied {
+        self.spare.pop().unwrap_or_default().prepare(watched.depth, &watched.working)
+    }
+
+    /// A copy is not needed any more.
+    pub(super) fn give_back(&mut self, copied: Copied) {
+        if self.spare.len() < SPARE {
+            self.spare.push(copied);
+        }
+    }
+
+    /// Look at a thread that has run since it was last looked at, or was never.
+    pub(super) fn examine(&mut self, watched: &mut Watched, modules: &mut Modules) -> Examined {
+        let look = watched.gate.look();
+        match look {
+            Look::Ended => Examined::Ended,
+            Look::Runnable => Examined::Runnable,
+            Look::Unknown => Examined::Unknown,
+            Look::Asleep(state, registers) => {
+                let Some((mut sample, unknown)) = self.still(watched, (state, &registers), modules)
+                else {
+                    return Examined::Runnable;
+                };
+                if self.is_halted() {
+                    sample.state = State::Halted;
+                } else if unknown && self.may_stop(watched.tid, state, &registers) {
+                    return Examined::Incomplete(sample, look);
+                }
+                Examined::Still(sample)
+            }
+        }
+    }
+
+    fn is_halted(&mut self) -> bool {
+        *self.halted.get_or_insert_with(|| self.process.is_halted())
+    }
+
+    fn may_stop(&self, tid: Tid, state: State, registers: &Registers) -> bool {
+        match state {
+            State::Blocked(call) => harm(&self.process, tid, Some(call), registers) != Harm::Real,
+            State::Faulting => !self.process.is_filtered(tid),
+            State::Running | State::Queued | State::Halted => false,
+        }
+    }
+
+    /// Read a sleeping thread without stopping it; and whether a register was
+    /// missing. `None` when it has run meanwhile.
+    fn still(
+        &mut self,
+        watched: &mut Watched,
+        (state, registers): (State, &Registers),
+        modules: &mut Modules,
+    ) -> Option<(Sample, bool)> {
+        let sp = Address(registers.get(Architecture::HOST.sp())?);
+        loop {
+            let mut copied = self.prepare(watched);
+            copied.fill(&self.memory, sp, None);
+            let (stack, short) = self.unwind(modules, registers, &copied, watched);
+            // Only what was read before this is known to belong together.
+            let slept = match watched.seen {
+                Some(seen) => watched.gate.schedule().ok()? == Some(seen),
+                None => watched.gate.look() == Look::Asleep(state, *registers),
+            };
+            if !slept {
+                self.give_back(copied);
+                return None;
+            }
+            if short && let Some(depth) = watched.depth.deeper() {
+                watched.depth = depth;
+                self.give_back(copied);
+                continue;
+            }
+            let unknown = stack.end == End::UnknownRegister;
+            return Some((Sample { state, registers: *registers, copied, stack }, unknown));
+        }
+    }
+
+    /// Unwind what a stop has brought. `None` when it was not enough: the
+    /// thread is to be stopped again, for a deeper copy.
+    pub(super) fn finish(
+        &mut self,
+        watched: &mut Watched,
+        caught: Catch,
+        modules: &mut Modules,
+    ) -> Option<Sample> {
+        let Catch { registers, copied, partial, .. } = caught;
+        let (stack, short) = self.unwind(modules, &registers, &copied, watched);
+        if short
+            && !partial
+            && let Some(depth) = watched.depth.deeper()
+        {
+            watched.depth = depth;
+            self.give_back(copied);
+            return None;
+        }
+        Some(Sample { state: State::Running, registers, copied, stack })
+    }
+
+    /// Unwind; and whether the copy ended before the stack did.
+    fn unwind(
+        &mut self,
+        modules: &mut Modules,
+        registers: &Registers,
+        copied: &Copied,
+        watched: &mut Watched,
+    ) -> (Stack, bool) {
+        let mut frames = Vec::new();
+        let mut again = true;
+        loop {
+            let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working);
+            let walk = self.unwinder.unwind(modules, registers, &memory, &mut frames);
+            let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
+            if again && walk.unmapped.is_some() {
+                again = false;
+                let now = Instant::now();
+                if now.saturating_duration_since(self.read) >= REFRESH && self.refresh(now) {
+                    frames.clear();
+                    continue;
+                }
+            }
+            if !short && let Some(sp) = registers.get(Architecture::HOST.sp()) {
+                watched.depth.learn(Address(sp), walk.highest);
+            }
+            watched.working.turn();
+            return (Stack { frames, end: walk.end }, short);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One look at every thread of a process: for `dump`, and for recording a
+//! snapshot.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Dump, Error, Origin, ThreadDump,
+    engine::{Engine, Examined, Sample},
+    open,
+    shared::NO_SYSCALL,
+    watched::{Asked, Watched},
+};
+use crate::{
+    capture::{Arrival, Copied, Gate, Stops},
+    memory::{Address, Piece},
+    module::Modules,
+    process::{LiveMemory, Process},
+    profile::ThreadId,
+    snapshot::{self, Registers},
+    stack::{End, Stack},
+    task::{Pid, State, Tid},
+    unwind::Tables,
+};
+
+/// How long is waited for threads that do not stop.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Look once at every thread of `target`.
+///
+/// # Errors
+/// When it cannot be watched.
+pub fn dump(target: Pid) -> Result<Dump, Error> {
+    let mut looked = look(target)?;
+    let process = looked.engine.process;
+    let describe = |(tid, sample): (Tid, Sample)| ThreadDump {
+        tid,
+        name: process.thread_name(tid).unwrap_or_default(),
+        state: sample.state,
+        registers: sample.registers,
+        stack: sample.stack,
+    };
+    looked.threads.sort_by_key(|(tid, _)| *tid);
+    Ok(Dump {
+        pid: target,
+        command: process.command(),
+        threads: looked.threads.into_iter().map(describe).collect(),
+        modules: looked.modules,
+        origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },
+        notes: Some(looked.note).into_iter().filter(|note| !note.is_empty()).collect(),
+        process,
+    })
+}
+
+/// Look once at every thread of `target`, and keep what the unwinder saw.
+///
+/// # Errors
+/// When it cannot be watched.
+pub fn capture(target: Pid) -> Result<Captured, Error> {
+    let mut looked = look(target)?;
+    looked.threads.sort_by_key(|(tid, _)| *tid);
+    let process = looked.engine.process;
+    let mappings = looked.engine.mappings;
+    let describe = |(tid, sample): (Tid, Sample)| snapshot::Thread {
+        tid,
+        name: process.thread_name(tid).unwrap_or_default(),
+        state: sample.state,
+        registers: sample.registers,
+        pieces: std::iter::once(sample.copied.stack).chain(sample.copied.blocks).collect(),
+    };
+    let threads = looked.threads.into_iter().map(describe).collect();
+    let pieces = snapshot::without_file(&mappings)
+        .into_iter()
+        .filter_map(|range| copy(&looked.engine.memory, range))
+        .collect();
+    let root = process.root();
+    let snapshot = snapshot::Process { pid: target, mappings, root, threads, pieces };
+    Ok(Captured { snapshot, process })
+}
+
+/// A snapshot of a live process.
+#[derive(Debug)]
+pub struct Captured {
+    /// The snapshot. Its root is that of the live process.
+    pub snapshot: snapshot::Process,
+    /// The process, still held: this keeps the files of the snapshot within reach.
+    pub process: Process,
+}
+
+/// The most that is copied of one range.
+const LARGEST: u64 = 256 << 20;
+
+fn copy(memory: &LiveMemory, range: Range<Address>) -> Option<Piece> {
+    let len = range.end.0.saturating_sub(range.start.0).min(LARGEST);
+    let mut bytes = vec![0; usize::try_from(len).ok()?];
+    let copied = memory.copy(range.start, &mut bytes).ok()?;
+    bytes.truncate(copied);
+    Some(Piece { start: range.start, bytes })
+}
+
+/// A process that was looked at.
+struct Looked {
+    engine: Engine,
+    modules: Modules,
+    threads: Vec<(Tid, Sample)>,
+    /// What had to be done another way than wanted; empty for nothing.
+    note: String,
+}
+
+/// A thread that was asked to stop, and what is known of it without that.
+type Waiting = (Watched, Asked, Sample);
+
+fn look(target: Pid) -> Result<Looked, Error> {
+    let process = open(target)?;
+    let tids = process.threads().map_err(|source| Error::new(target, source))?;
+    let engine = Engine::new(process, &Tables::Never);
+    let engine = engine.map_err(|source| Error::new(target, source))?;
+    let mut looked =
+        Looked { engine, modules: Modules::default(), threads: Vec::new(), note: String::new() };
+    let mut stops = Stops::default();
+    let mut waiting = FxHashMap::default();
+    for tid in tids {
+        if let Some(asked) = looked.look(tid, &mut stops) {
+            waiting.insert(tid, asked);
+        }
+    }
+    looked.collect(&mut stops, &mut waiting);
+    let known = waiting.into_iter().map(|(tid, (_, _, otherwise))| (tid, otherwise));
+    looked.threads.extend(known);
+    Ok(looked)
+}
+
+impl Looked {
+    /// Look at a thread; and ask it to stop, if it must.
+    fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
+        let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
+        let now = Instant::now();
+        let mut watched = Watched::new(tid, ThreadId(0), gate, now);
+        watched.seen = watched.gate.schedule().ok()?;
+        let nothing = Sample {
+            state: State::Running,
+            registers: Registers::unknown(),
+            copied: Copied::default(),
+            stack: Stack { frames: Vec::new(), end: End::NotCaught },
+        };
+        let (state, otherwise) = match self.engine.examine(&mut watched, &mut self.modules) {
+            Examined::Ended => return None,
+            Examined::Still(sample) => {
+                self.threads.push((tid, sample));
+                return None;
+            }
+            Examined::Incomplete(sample, _) => (Some(sample.state), sample),
+            Examined::Runnable => (None, nothing),
+            Examined::Unknown => {
+                NO_SYSCALL.clone_into(&mut self.note);
+                (None, nothing)
+            }
+        };
+        if stops.ask(self.engine.ask(&watched, now)).is_err() {
+            self.threads.push((tid, otherwise));
+            return None;
+        }
+        let asked = Asked { ticks: 1, until: now, otherwise: None, state };
+        Some((watched, asked, otherwise))
+    }
+
+    fn collect(&mut self, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let engine = &self.engine;
+            let of = |tid| {
+                let (watched, _, _) = waiting.get(&tid)?;
+                Some((&engine.process, &engine.memory, Some(&watched.gate)))
+            };
+            let caught = match stops.next(until, of) {
+                None => return,
+                Some(Arrival::Ended(tid)) => {
+                    waiting.remove(&tid);
+                    continue;
+                }
+                Some(Arrival::Caught(caught)) => caught,
+            };
+            let tid = caught.tid;
+            let Some((watched, asked, _)) = waiting.get_mut(&tid) else { continue };
+            let state = asked.judge(&caught);
+            if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
+                self.threads.push((tid, Sample { state, ..sample }));
+                waiting.remove(&tid);
+            } else if stops.ask(self.engine.ask(watched, asked.until)).is_err() {
+                waiting.remove(&tid);
+            }
+        }
+    }
+}

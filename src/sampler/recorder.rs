@@ -1,0 +1,195 @@
+//! The loop of a recording.
+
+use std::{
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    prctl::set_timerslack,
+    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+};
+
+use super::{
+    Control, Error, Options, Recording,
+    clock::{Clock, Tick},
+    open,
+    shared::Shared,
+    target::Target,
+};
+use crate::{capture::Stops, task::Pid, unwind::Tables};
+
+/// Threads that were asked to stop and are on a processor arrive within
+/// microseconds. For the others this much of a tick is waited; after that they
+/// are taken when they come.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// While there is nothing to do, `Control::stop` is looked at this often.
+const LISTEN: Duration = Duration::from_millis(50);
+
+/// Watch `targets` until told to stop.
+///
+/// It works on a thread of its own, for the kernel knows tracers by thread:
+/// when that thread ends, nothing is traced any more. Every thread of this
+/// program should block SIGCHLD; one that does not makes threads that do not
+/// stop at once be handled up to a millisecond later.
+///
+/// # Errors
+/// When not one of the targets can be watched, the error of the first.
+pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
+    let work = || Recorder::new(targets, options, control)?.run();
+    thread::scope(|scope| {
+        let sampler = thread::Builder::new().name("sampler".to_owned()).spawn_scoped(scope, work);
+        let pid = targets.first().copied().unwrap_or(Pid(0));
+        let sampler = sampler.map_err(|source| Error::Io { pid, source })?;
+        sampler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Two descriptors a thread stay open, and a process may have thousands. The
+/// soft limit is low for the sake of programs that use `select`, which this
+/// one does not.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+struct Recorder<'a> {
+    options: &'a Options,
+    control: &'a Control,
+    targets: Vec<Target>,
+    refused: Vec<Error>,
+    stops: Stops,
+    shared: Shared,
+    clock: Clock,
+    began: Instant,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(pids: &[Pid], options: &'a Options, control: &'a Control) -> Result<Self, Error> {
+        let began = Instant::now();
+        let mut shared = Shared::new(Tables::background(), began);
+        let mut targets = Vec::new();
+        let mut refused = Vec::new();
+        for &pid in pids {
+            let target = open(pid).and_then(|process| {
+                Target::new(process, &mut shared, began).map_err(|source| Error::new(pid, source))
+            });
+            match target {
+                Ok(target) => targets.push(target),
+                Err(error) => refused.push(error),
+            }
+        }
+        if targets.is_empty() {
+            return Err(refused.into_iter().next().unwrap_or(Error::NoSuchProcess(Pid(0))));
+        }
+        raise_descriptor_limit();
+        // The kernel otherwise wakes this thread up to 50 µs late, to save power.
+        let _ = set_timerslack(1);
+        let clock = Clock::new(options.rate, fastrand::Rng::new());
+        let stops = Stops::default();
+        Ok(Self { options, control, targets, refused, stops, shared, clock, began })
+    }
+
+    fn run(mut self) -> Result<Recording, Error> {
+        let end = self.options.duration.and_then(|duration| self.began.checked_add(duration));
+        let mut targets_ended = false;
+        loop {
+            let tick = self.clock.next(Instant::now());
+            self.shared.costs.ticks_wanted += 1 + tick.skipped;
+            if end.is_some_and(|end| tick.at >= end) {
+                self.shared.costs.ticks_wanted -= 1;
+                self.wait(end.unwrap_or(tick.at));
+                break;
+            }
+            if self.wait(tick.at) {
+                break;
+            }
+            targets_ended = !self.tick(tick);
+            if targets_ended {
+                break;
+            }
+        }
+        Ok(self.finish(targets_ended))
+    }
+
+    /// Wait, and take threads as they arrive; whether the recording is to end.
+    fn wait(&mut self, until: Instant) -> bool {
+        loop {
+            if self.control.stop.load(Ordering::Relaxed) {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= until {
+                return false;
+            }
+            let next = until.min(now + LISTEN);
+            if self.stops.pending() > 0 {
+                self.collect(next);
+            } else {
+                thread::sleep(next - now);
+            }
+        }
+    }
+
+    /// One look at every thread; whether any target is left.
+    fn tick(&mut self, tick: Tick) -> bool {
+        let now = Instant::now();
+        let late = now.saturating_duration_since(tick.at) > self.clock.period() / 2;
+        self.shared.costs.ticks_late += u64::from(late);
+        self.shared.costs.ticks += 1;
+        let mut left = false;
+        for target in &mut self.targets {
+            self.shared.calls += 1;
+            if target.engine.process.has_ended() {
+                continue;
+            }
+            left = true;
+            target.tick(tick.at, &mut self.stops, &mut self.shared);
+        }
+        self.collect(now + PATIENCE);
+        self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
+        self.control.running.store(self.shared.runnable, Ordering::Relaxed);
+        self.control.blocked.store(self.shared.blocked, Ordering::Relaxed);
+        left
+    }
+
+    /// Take every thread that arrives until then, or until all have.
+    fn collect(&mut self, until: Instant) {
+        let Self { targets, stops, shared, .. } = self;
+        loop {
+            let of = |tid| targets.iter().find_map(|target| target.of(tid));
+            let Some(mut arrival) = stops.next(until, of) else { return };
+            for target in &mut *targets {
+                match target.arrive(arrival, stops, shared) {
+                    Some(other) => arrival = other,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn finish(mut self, targets_ended: bool) -> Recording {
+        let duration = self.began.elapsed();
+        for target in &mut self.targets {
+            target.close(&mut self.shared);
+        }
+        let Shared { profile, modules, mut costs, origins, calls, .. } = self.shared;
+        costs.duration = duration;
+        costs.kernel_cpu = profile.processes().iter().map(|process| process.kernel_cpu).sum();
+        costs.system_calls = calls + self.stops.calls();
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let seconds = |time: nix::sys::time::TimeVal| {
+                Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
+                    + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+            };
+            costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+            costs.own_memory = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
+        }
+        let processes = self.targets.into_iter().map(|target| target.engine.process).collect();
+        let refused = self.refused;
+        Recording { profile, costs, modules, origins, targets_ended, refused, processes }
+    }
+}

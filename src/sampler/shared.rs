@@ -1,0 +1,158 @@
+//! What all targets of a recording share: the profile, the images, and the
+//! account of what it cost.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Origin,
+    watched::{Found, Watched},
+};
+use crate::{
+    module::Modules,
+    process::Process,
+    profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
+    stack::{End, Stack},
+    task::{State, Tid},
+    unwind::Tables,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) profile: Profile,
+    pub(super) modules: Modules,
+    pub(super) tables: Tables,
+    pub(super) costs: Costs,
+    pub(super) origins: Vec<Origin>,
+    /// System calls made in order to look at threads.
+    pub(super) calls: u64,
+    began: Instant,
+    /// Samples of runnable and of blocked threads.
+    pub(super) runnable: u64,
+    pub(super) blocked: u64,
+}
+
+/// What is said once where `/proc/PID/task/TID/syscall` cannot be read.
+pub(super) const NO_SYSCALL: &str =
+    "the kernel does not say which system call a thread is in: blocked threads were stopped";
+
+/// How a sample was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Stopped,
+    Still,
+    Unchanged,
+    Missed,
+}
+
+impl Shared {
+    pub(super) fn new(tables: Tables, began: Instant) -> Self {
+        Self {
+            profile: Profile::default(),
+            modules: Modules::default(),
+            tables,
+            costs: Costs::default(),
+            origins: Vec::new(),
+            calls: 0,
+            began,
+            runnable: 0,
+            blocked: 0,
+        }
+    }
+
+    pub(super) fn add_process(&mut self, process: &Process) -> ProcessId {
+        let origin = Origin { root: process.root(), namespace_pid: process.namespace_pid() };
+        self.origins.push(origin);
+        self.profile.add_process(profile::Process {
+            pid: process.pid(),
+            command: process.command(),
+            kernel_cpu: Duration::ZERO,
+        })
+    }
+
+    pub(super) fn set_cpu(&mut self, id: ProcessId, cpu: Duration) {
+        if let Some(process) = self.profile.process_mut(id) {
+            process.kernel_cpu = cpu;
+        }
+    }
+
+    pub(super) fn add_thread(&mut self, id: ProcessId, process: &Process, tid: Tid) -> ThreadId {
+        let name = process.thread_name(tid).unwrap_or_default();
+        self.profile.add_thread(profile::Thread { process: id, tid, name })
+    }
+
+    pub(super) fn process_of(&self, id: ThreadId) -> ProcessId {
+        let thread = self.profile.threads().get(id.0 as usize);
+        thread.map_or(ProcessId(0), |thread| thread.process)
+    }
+
+    pub(super) fn name_thread(&mut self, id: ThreadId, process: &Process, tid: Tid) {
+        if let Some(name) = process.thread_name(tid)
+            && let Some(thread) = self.profile.thread_mut(id)
+        {
+            thread.name = name;
+        }
+    }
+
+    /// Something had to be done another way than wanted: say so, once.
+    pub(super) fn note(&mut self, sentence: &str) {
+        if !self.costs.notes.iter().any(|note| note == sentence) {
+            self.costs.notes.push(sentence.to_owned());
+        }
+    }
+
+    /// A thread was held.
+    pub(super) fn held(&mut self, held: Duration, partial: bool) {
+        self.costs.held.add(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX));
+        self.costs.caught.partial += u64::from(partial);
+    }
+
+    pub(super) fn found(&mut self, process: ProcessId, state: State, stack: &Stack) -> Found {
+        Found { state, stack: self.profile.intern(process, stack), end: stack.end }
+    }
+
+    /// Count `found` for the ticks up to `until`.
+    pub(super) fn count(
+        &mut self,
+        watched: &mut Watched,
+        found: Found,
+        (until, ticks): (Instant, u64),
+        how: How,
+    ) {
+        if self.costs.caught.total() == 0 {
+            self.costs.first_sample = self.began.elapsed();
+        }
+        let wall = until.saturating_duration_since(watched.since);
+        watched.since = until.max(watched.since);
+        watched.samples += ticks;
+        let [cpu, queued] = match (watched.counted, watched.seen) {
+            (Some(before), Some(now)) => [
+                Duration::from_nanos(now.run.saturating_sub(before.run)),
+                Duration::from_nanos(now.wait.saturating_sub(before.wait)),
+            ],
+            _ => [Duration::ZERO; 2],
+        };
+        watched.counted = watched.seen;
+        let key = Key { thread: watched.id, state: found.state, stack: found.stack };
+        self.profile.count(key, Weight { ticks, wall, cpu, queued });
+        if found.state == State::Running {
+            self.costs.sampled_cpu += wall;
+        }
+        if found.state.is_runnable() {
+            self.runnable += ticks;
+        } else {
+            self.blocked += ticks;
+        }
+        let caught = &mut self.costs.caught;
+        *match how {
+            How::Stopped => &mut caught.stopped,
+            How::Still => &mut caught.still,
+            How::Unchanged => &mut caught.unchanged,
+            How::Missed => &mut caught.missed,
+        } += ticks;
+        let end = End::ALL.iter().position(|&end| end == found.end);
+        if let Some(slot) = end.and_then(|end| self.costs.ends.get_mut(end)) {
+            *slot += ticks;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! One thread that is watched.
+
+use std::time::Instant;
+
+use crate::{
+    capture::{Catch, Depth, Gate, Look, Schedule},
+    memory::WorkingSet,
+    profile::{StackId, ThreadId},
+    stack::End,
+    task::{State, Tid},
+};
+
+/// A thread, and what was found out about it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) tid: Tid,
+    /// Its place in the profile.
+    pub(super) id: ThreadId,
+    pub(super) gate: Gate,
+    /// Its schedule when it was last looked at.
+    pub(super) seen: Option<Schedule>,
+    /// Its schedule when it was last counted.
+    pub(super) counted: Option<Schedule>,
+    /// Up to when its time is accounted for.
+    pub(super) since: Instant,
+    /// What holds as long as it does not run.
+    pub(super) settled: Option<Settled>,
+    /// That it was asked to stop.
+    pub(super) asked: Option<Asked>,
+    pub(super) depth: Depth,
+    pub(super) working: WorkingSet,
+    /// How often it was counted.
+    pub(super) samples: u64,
+}
+
+/// What was found of a thread that sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    pub(super) found: Found,
+    /// How it was seen when it was stopped for this: the stop itself moved its
+    /// schedule, and it may have gone back to where it was.
+    pub(super) stopped_from: Option<Look>,
+}
+
+/// A state and a stack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) state: State,
+    pub(super) stack: StackId,
+    pub(super) end: End,
+}
+
+/// A thread was asked to stop, and has not yet arrived.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// How many ticks have passed since it was last counted.
+    pub(super) ticks: u64,
+    /// The last of them.
+    pub(super) until: Instant,
+    /// For a thread that sleeps: what is known of it without the stop, and how
+    /// it was seen.
+    pub(super) otherwise: Option<(Found, Look)>,
+    /// The state it is to be counted with, once that is known.
+    pub(super) state: Option<State>,
+}
+
+impl Asked {
+    /// The state to count the thread with, from what the stop has found.
+    pub(super) fn judge(&mut self, caught: &Catch) -> State {
+        // Asleep, or stopped once before for this sample.
+        if let Some(known) = self.state {
+            return known;
+        }
+        let state = match (caught.queued, caught.interrupted) {
+            (Some(true), _) => State::Queued,
+            (Some(false), _) | (None, None) => State::Running,
+            // The kernel has said nothing: neither what the thread was doing
+            // before, nor how it was scheduled since.
+            (None, Some(call)) => State::Blocked(call),
+        };
+        *self.state.insert(state)
+    }
+}
+
+/// A stop moves the schedule of a thread that sleeps by two turns: to stop,
+/// and to go back to sleep. A thread that did no more has not run for longer
+/// than this since.
+const BACK_TO_SLEEP: u64 = 200_000;
+
+impl Watched {
+    /// Watch a thread from `now` on.
+    pub(super) fn new(tid: Tid, id: ThreadId, gate: Gate, now: Instant) -> Self {
+        Self {
+            tid,
+            id,
+            gate,
+            seen: None,
+            counted: None,
+            since: now,
+            settled: None,
+            asked: None,
+            depth: Depth::default(),
+            working: WorkingSet::default(),
+            samples: 0,
+        }
+    }
+
+    /// What was found of the thread before, if it has not run since. `now` is
+    /// its schedule.
+    pub(super) fn unchanged(&mut self, now: Option<Schedule>) -> Option<Found> {
+        let (settled, seen, now) = (self.settled.as_mut()?, self.seen?, now?);
+        if now == seen {
+            return Some(settled.found);
+        }
+        let before = settled.stopped_from?;
+        match now.slices.checked_sub(seen.slices)? {
+            // It has not been back on a processor since the stop.
+            1 => Some(settled.found),
+            2 if now.run.saturating_sub(seen.run) < BACK_TO_SLEEP && self.gate.look() == before => {
+                settled.stopped_from = None;
+                self.seen = Some(now);
+                Some(settled.found)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether its name should be read again: threads are often named by
+    /// themselves, soon after they began.
+    pub(super) fn name_is_due(&self) -> bool {
+        matches!(self.samples, 2 | 10 | 100 | 1000 | 10_000)
+    }
+}

@@ -1,0 +1,63 @@
+//! A descriptor that stands for one process, whatever becomes of its number.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{getsockopt, sockopt},
+        time::TimeVal,
+    },
+};
+
+use crate::task::Pid;
+
+/// A process, held by a descriptor (`man 2 pidfd_open`).
+#[derive(Debug)]
+pub(crate) struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Take hold of the process that has this number now. `EINVAL` means that
+    /// the number is that of a thread that leads no process.
+    pub(crate) fn open(pid: Pid) -> io::Result<Self> {
+        // SAFETY: the kernel reads two integers, and no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) };
+        let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The receive and send timeouts of the socket behind the target's
+    /// descriptor `fd` (`man 2 pidfd_getfd`); zero for none. An error where it
+    /// is no socket.
+    pub(crate) fn socket_timeouts(&self, fd: i32) -> io::Result<[Duration; 2]> {
+        // SAFETY: the kernel reads three integers, and no memory of ours.
+        let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), fd, 0) };
+        let copy = i32::try_from(copy).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        if copy < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        let duration = |value: TimeVal| {
+            Duration::from_secs(u64::try_from(value.tv_sec()).unwrap_or(0))
+                + Duration::from_micros(u64::try_from(value.tv_usec()).unwrap_or(0))
+        };
+        let receive = duration(getsockopt(&copy, sockopt::ReceiveTimeout)?);
+        let send = duration(getsockopt(&copy, sockopt::SendTimeout)?);
+        Ok([receive, send])
+    }
+
+    /// Whether the process has ended: every thread of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut ready, PollTimeout::ZERO), Ok(1..))
+    }
+}

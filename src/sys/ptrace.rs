@@ -1,0 +1,106 @@
+//! Stopping threads, and letting them go (`man 2 ptrace`).
+//!
+//! The numbers of a stop are kept as the kernel gives them: nix has no word
+//! for a real-time signal, and one that is lost on the way through here would
+//! be missing in the target.
+
+use std::{io, mem::MaybeUninit};
+
+use nix::sys::ptrace;
+
+use crate::task::Tid;
+
+/// What became of a traced thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It has stopped. `signal` must be given back to [`detach`].
+    Stopped {
+        /// The thread.
+        tid: Tid,
+        /// The signal that it was about to receive; 0 for none.
+        signal: i32,
+        /// Whether it stopped because it was asked to, and for nothing else.
+        asked: bool,
+    },
+    /// It has ended, and has been reaped.
+    Ended(Tid),
+}
+
+/// Become the tracer of `tid`, which goes on running.
+///
+/// No option is set: with none of them the kernel lets every thread go
+/// unharmed when this program ends, however it ends.
+pub(crate) fn seize(tid: Tid) -> io::Result<()> {
+    Ok(ptrace::seize(pid(tid), ptrace::Options::empty())?)
+}
+
+/// Ask `tid` to stop. Whether and when it did, [`poll`] says.
+pub(crate) fn interrupt(tid: Tid) -> io::Result<()> {
+    Ok(ptrace::interrupt(pid(tid))?)
+}
+
+/// Stop tracing `tid`, which must have stopped, and let it run with `signal`.
+pub(crate) fn detach(tid: Tid, signal: i32) -> io::Result<()> {
+    let signal = usize::try_from(signal).unwrap_or(0);
+    // SAFETY: with this request the kernel touches no memory of ours.
+    let result = unsafe { libc::ptrace(libc::PTRACE_DETACH, tid.0, 0_usize, signal) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The general registers of a stopped thread.
+pub(crate) fn registers(tid: Tid) -> io::Result<libc::user_regs_struct> {
+    Ok(ptrace::getregset::<ptrace::regset::NT_PRSTATUS>(pid(tid))?)
+}
+
+/// Set the general registers of a stopped thread.
+pub(crate) fn set_registers(tid: Tid, registers: libc::user_regs_struct) -> io::Result<()> {
+    Ok(ptrace::setregset::<ptrace::regset::NT_PRSTATUS>(pid(tid), registers)?)
+}
+
+/// What has become of any thread that the calling thread traces, without
+/// waiting; `None` when nothing has.
+///
+/// A stop is looked at and not taken (`WNOWAIT`): if this program died between
+/// taking it and [`detach`], the signal that caused it would be lost.
+pub(crate) fn poll() -> io::Result<Option<Event>> {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | WHOSE;
+    let Some(info) = waitid(libc::P_ALL, 0, options)? else { return Ok(None) };
+    let (tid, code, status) = info;
+    if matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
+        let id = u32::try_from(tid.0).unwrap_or(0);
+        // Only its end is taken here, never a stop: a zombie has no other news.
+        waitid(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | WHOSE)?;
+        return Ok(Some(Event::Ended(tid)));
+    }
+    // A group-stop is the same event, with the signal that caused it.
+    let asked = status >> 8 == libc::PTRACE_EVENT_STOP && status & 0x7f == libc::SIGTRAP;
+    let signal = if status >> 8 == 0 { status & 0x7f } else { 0 };
+    Ok(Some(Event::Stopped { tid, signal, asked }))
+}
+
+/// Threads of any kind, but only those that the calling thread itself traces:
+/// a child that another thread of this program has started is not ours to reap.
+const WHOSE: i32 = libc::__WALL | libc::__WNOTHREAD;
+
+/// Thread, `si_code` and `si_status` of what happened.
+fn waitid(which: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<(Tid, i32, i32)>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is ours, and lives until the call returns.
+    let result = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
+    if result != 0 {
+        let error = io::Error::last_os_error();
+        let nobody = error.raw_os_error() == Some(libc::ECHILD);
+        return if nobody { Ok(None) } else { Err(error) };
+    }
+    // SAFETY: it was zeroed, which is a valid value, before the kernel wrote it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: the field lies in every siginfo_t that waitid fills or leaves 0.
+    let tid = Tid(unsafe { info.si_pid() });
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    Ok((tid.0 != 0).then_some((tid, info.si_code, status)))
+}
+
+fn pid(tid: Tid) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(tid.0)
+}

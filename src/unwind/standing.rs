@@ -1,0 +1,217 @@
+//! Where a walk stands, and its steps.
+
+use crate::{
+    memory::Memory,
+    snapshot::{Register, Registers},
+    stack::{CodeAddress, End},
+};
+
+use super::{
+    cfi::Row,
+    machine::Machine,
+    rule::{self, Cfa, ReturnAddress, Rule, add, word_at},
+    words::Words,
+};
+
+/// A frame, on the way from the innermost to the root.
+///
+/// Nearly every step needs the stack pointer and the frame pointer alone, so
+/// only these two are kept current. Where the others were saved is written
+/// down, and read when one of them is asked for.
+pub(super) struct Standing<'a> {
+    machine: &'static Machine,
+    /// The code that the frame is in.
+    pub(super) code: CodeAddress,
+    /// The stack pointer, or where it is not known an address that it is above.
+    pub(super) floor: u64,
+    /// How often the walk has come to another stack.
+    pub(super) switches: u32,
+    pub(super) words: Words<'a>,
+    /// Stack and frame pointer of this frame, and the other registers of the
+    /// frame where they were last settled.
+    registers: Registers,
+    /// Whether that is another frame.
+    unsettled: bool,
+    /// What the frames between saved, and from where their slots are counted.
+    saved: Vec<(u64, Rule)>,
+}
+
+impl<'a> Standing<'a> {
+    /// The innermost frame. `saved` is room to write in.
+    pub(super) fn new(
+        machine: &'static Machine,
+        pc: CodeAddress,
+        registers: &Registers,
+        memory: &'a dyn Memory,
+        mut saved: Vec<(u64, Rule)>,
+    ) -> Self {
+        let floor = registers.get(machine.architecture.sp()).unwrap_or(0);
+        saved.clear();
+        Self {
+            machine,
+            code: pc,
+            floor,
+            switches: 0,
+            words: Words::new(memory, floor),
+            registers: *registers,
+            unsettled: false,
+            saved,
+        }
+    }
+
+    /// Give back the room.
+    pub(super) fn into_saved(self) -> Vec<(u64, Rule)> {
+        self.saved
+    }
+
+    /// The stack pointer.
+    #[inline]
+    pub(super) fn sp(&self) -> Option<u64> {
+        self.registers.get(self.machine.architecture.sp())
+    }
+
+    /// The frame pointer.
+    pub(super) fn fp(&self) -> Option<u64> {
+        self.registers.get(self.machine.architecture.fp())
+    }
+
+    /// The register that may hold the return address of the innermost frame.
+    pub(super) fn link(&self) -> Option<u64> {
+        self.machine.link.filter(|_| !self.unsettled).and_then(|link| self.registers.get(link))
+    }
+
+    /// All registers of this frame.
+    #[cold]
+    fn settle(&mut self) -> &mut Registers {
+        let architecture = self.machine.architecture;
+        if self.unsettled {
+            let pointers = 1 << architecture.sp().0 | 1 << architecture.fp().0;
+            self.registers.keep_only(self.machine.preserved | pointers);
+            for (base, rule) in self.saved.drain(..) {
+                for (register, slot) in rule.saved_registers() {
+                    match self.words.word(word_at(base, slot)) {
+                        Some(value) => self.registers.set(register, value),
+                        // Only what asks for it is lost.
+                        None => self.registers.forget(register),
+                    }
+                }
+            }
+            self.unsettled = false;
+        }
+        self.registers.set(architecture.pc(), self.code.address().0);
+        &mut self.registers
+    }
+
+    #[inline]
+    fn register(&mut self, number: u8) -> Result<u64, End> {
+        let register = Register(number.into());
+        let architecture = self.machine.architecture;
+        if register != architecture.sp() && register != architecture.fp() {
+            self.settle();
+        }
+        self.registers.get(register).ok_or(End::UnknownRegister)
+    }
+
+    /// Go to the caller by `rule`: the return address, or why there is none.
+    #[inline]
+    pub(super) fn take(&mut self, rule: &Rule) -> Result<u64, End> {
+        let (cfa, base) = match rule.cfa {
+            Cfa::Offset { register, offset } => {
+                let cfa = add(self.register(register)?, offset.into());
+                (cfa, cfa)
+            }
+            Cfa::Saved { register, at } => {
+                let base = self.register(register)?;
+                (self.words.word(add(base, at.into())).ok_or(End::Unreadable)?, base)
+            }
+        };
+        let return_address = match rule.return_address {
+            ReturnAddress::Slot(slot) => {
+                self.words.word(word_at(cfa, slot)).ok_or(End::Unreadable)?
+            }
+            ReturnAddress::Register(register) => self.register(register)?,
+            ReturnAddress::Undefined => return Err(End::Root),
+        };
+        let architecture = self.machine.architecture;
+        if rule.frame_pointer != Rule::NOT_SAVED {
+            match self.words.word(word_at(base, rule.frame_pointer)) {
+                Some(value) => self.registers.set(architecture.fp(), value),
+                None => self.registers.forget(architecture.fp()),
+            }
+        }
+        if rule.saved != 0 {
+            self.saved.push((base, *rule));
+        }
+        self.unsettled = true;
+        self.registers.set(architecture.sp(), cfa);
+        Ok(return_address)
+    }
+
+    /// Go to the caller by all that `row` says.
+    pub(super) fn evaluate(&mut self, row: &Row<'_, '_>) -> Result<u64, End> {
+        self.settle();
+        rule::evaluate(row, &mut self.registers, &mut self.words, self.machine)
+    }
+
+    /// Go to the caller of an innermost frame that has changed no register but
+    /// the stack pointer, or has saved none but the frame pointer, which still
+    /// has its value.
+    pub(super) fn pop(&mut self, caller_sp: u64) {
+        self.registers.set(self.machine.architecture.sp(), caller_sp);
+        self.unsettled = true;
+    }
+
+    /// Go to the code that a signal interrupted, by what the kernel saved: its
+    /// program counter.
+    pub(super) fn leave_signal(&mut self) -> Result<u64, End> {
+        let architecture = self.machine.architecture;
+        let sp = self.sp().ok_or(End::UnknownRegister)?;
+        let mut interrupted = Registers::unknown();
+        for (register, offset) in self.machine.context {
+            if let Some(value) = self.words.word(sp.wrapping_add(*offset)) {
+                interrupted.set(*register, value);
+            }
+        }
+        let (Some(pc), Some(_)) =
+            (interrupted.get(architecture.pc()), interrupted.get(architecture.sp()))
+        else {
+            return Err(End::Unreadable);
+        };
+        self.replace(interrupted);
+        Ok(pc)
+    }
+
+    /// Follow the frame pointer: (fp, ra) = (*fp, *(fp + 8)), and the caller's
+    /// stack pointer where the architecture says that it is just above.
+    ///
+    /// The code there may have saved any other register anywhere, so none is
+    /// known any more. Plausible is a record that is aligned and not below
+    /// `floor`, and the end of the chain is a frame pointer of 0.
+    pub(super) fn follow_frame_pointer(&mut self, floor: u64) -> Result<u64, End> {
+        let architecture = self.machine.architecture;
+        let fp = self.fp().ok_or(End::UnknownRegister)?;
+        if fp == 0 {
+            return Err(End::Root);
+        }
+        if fp % 8 != 0 || fp < floor {
+            return Err(End::NoUnwindInfo);
+        }
+        let return_address = self.words.word(fp.wrapping_add(8)).ok_or(End::Unreadable)?;
+        let next = self.words.word(fp).ok_or(End::Unreadable)?;
+        let mut caller = Registers::unknown();
+        caller.set(architecture.fp(), next);
+        match self.machine.frame_record {
+            Some(above) => caller.set(architecture.sp(), fp.wrapping_add(above)),
+            // The record is behind us, wherever the stack pointer is.
+            None => self.floor = fp.saturating_add(8),
+        }
+        self.replace(caller);
+        Ok(return_address)
+    }
+
+    fn replace(&mut self, registers: Registers) {
+        self.registers = registers;
+        self.saved.clear();
+        self.unsettled = false;
+    }
+}

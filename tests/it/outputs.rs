@@ -1,0 +1,341 @@
+//! What recordings and dumps are written as, on made-up ones.
+
+use std::{sync::Arc, time::Duration};
+
+use spy::{
+    output::{self, Format, Lines, Mode, Named, Options, Paths, Threads, dump},
+    profile::{Costs, Key, Process, Profile, Thread, ThreadId, Weight},
+    stack::{End, Frame, ManagedFrame, Stack, Symbol},
+    style::Paint,
+    task::{Pid, State, Syscall, Tid},
+};
+
+use crate::golden;
+
+const OPTIONS: Options = Options {
+    mode: Mode::OnCpu,
+    lines: Lines::Apart,
+    paths: Paths::Short,
+    threads: Threads::Merged,
+    rate: 100.0,
+};
+
+fn call(number: libc::c_long) -> State {
+    State::Blocked(Syscall(u32::try_from(number).unwrap()))
+}
+
+/// A frame as `function@file:line`.
+fn frame(text: &str) -> Frame {
+    let (function, place) = text.split_once('@').unwrap_or((text, ""));
+    let (file, line) = place.split_once(':').unwrap_or((place, ""));
+    let managed = ManagedFrame {
+        function: function.to_owned(),
+        file: file.to_owned(),
+        line: line.parse().ok(),
+    };
+    Frame::Managed(Arc::new(managed))
+}
+
+/// Functions without a file lie in `libc.so.6`.
+fn names(profile: &Profile) -> Vec<Vec<Symbol>> {
+    let name = |frame: &Frame| {
+        let Frame::Managed(managed) = frame else { panic!("all of them are made up") };
+        let known = !managed.file.is_empty();
+        vec![Symbol {
+            function: managed.function.clone(),
+            file: known.then(|| managed.file.clone()),
+            line: managed.line,
+            module: (!known).then(|| "libc.so.6".to_owned()),
+            inlined: false,
+        }]
+    };
+    profile.frames().iter().map(|placed| name(&placed.frame)).collect()
+}
+
+struct Made {
+    profile: Profile,
+    costs: Costs,
+}
+
+impl Made {
+    fn new() -> Self {
+        let costs = Costs {
+            duration: Duration::from_secs(10),
+            sampled_cpu: Duration::from_millis(6_940),
+            kernel_cpu: Duration::from_millis(7_020),
+            ..Costs::default()
+        };
+        Self { profile: Profile::default(), costs }
+    }
+
+    fn process(&mut self, pid: i32, command: &str) {
+        let process =
+            Process { pid: Pid(pid), command: command.to_owned(), kernel_cpu: Duration::ZERO };
+        self.profile.add_process(process);
+    }
+
+    fn thread(&mut self, process: u32, tid: i32, name: &str) -> ThreadId {
+        let process = spy::profile::ProcessId(process);
+        self.profile.add_thread(Thread { process, tid: Tid(tid), name: name.to_owned() })
+    }
+
+    /// `frames`: outermost first, separated by spaces.
+    fn count(&mut self, thread: ThreadId, state: State, frames: &str, ticks: u64) {
+        self.count_cut(thread, state, (frames, End::Root), ticks);
+    }
+
+    fn count_cut(&mut self, thread: ThreadId, state: State, stack: (&str, End), ticks: u64) {
+        let process = self.profile.threads()[thread.0 as usize].process;
+        let frames = stack.0.split_whitespace().rev().map(frame).collect();
+        let stack = self.profile.intern(process, &Stack { frames, end: stack.1 });
+        self.profile.count(Key { thread, state, stack }, Weight { ticks, ..Weight::default() });
+    }
+
+    fn write(&self, format: Format, options: &Options) -> String {
+        let names = names(&self.profile);
+        let recording = Named { profile: &self.profile, costs: &self.costs, names: &names };
+        let mut text = Vec::new();
+        output::write(format, recording, options, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+}
+
+fn server() -> Made {
+    let mut made = Made::new();
+    made.process(4711, "/srv/app/bin/portal --workers=2 --bind \"<0.0.0.0:80>\" & x");
+    let main = made.thread(0, 4711, "portal");
+    let worker = made.thread(0, 4712, "worker; 1\x1b[2J");
+    let base = "_start __libc_start_main main@src/main.c:31";
+    let handle = "start_thread worker@src/pool.c:88 handle@src/http.c:140";
+    let mut run = |frames: &str, ticks| made.count(worker, State::Running, frames, ticks);
+    run(&format!("{handle} render@src/page.c:210 escape_html@src/page.c:52"), 210);
+    run(&format!("{handle} render@src/page.c:211 append@src/buffer.c:19 realloc"), 80);
+    run(&format!("{handle} render@src/page.c:211 append@src/buffer.c:23 memcpy"), 60);
+    run(&format!("{handle} query@src/db.c:77 sqlite3_step@sqlite3.c:9100 btree@sqlite3.c:70"), 190);
+    run(&format!("{handle} query@src/db.c:77 sqlite3_step@sqlite3.c:9100"), 40);
+    run(&format!("{handle} query@src/db.c:79 decode@src/db.c:12 malloc"), 30);
+    made.count(worker, State::Queued, &format!("{handle} render@src/page.c:210"), 25);
+    made.count(
+        worker,
+        call(libc::SYS_pread64),
+        &format!("{handle} query@src/db.c:77 sqlite3_step@sqlite3.c:9100 pread"),
+        120,
+    );
+    made.count(
+        worker,
+        call(libc::SYS_futex),
+        &format!("{handle} lock@src/lock.c:9 pthread_mutex_lock"),
+        165,
+    );
+    made.count(worker, State::Faulting, &format!("{handle} render@src/page.c:211"), 3);
+    made.count(
+        main,
+        call(libc::SYS_epoll_wait),
+        &format!("{base} accept_loop@src/main.c:90 epoll_wait"),
+        960,
+    );
+    made.count(
+        main,
+        State::Running,
+        &format!("{base} accept_loop@src/main.c:95 accept@src/net.c:14"),
+        38,
+    );
+    made.count_cut(main, State::Running, ("_ZN4jit@:1 hash[;]", End::NoUnwindInfo), 9);
+    made.costs.ends = [1890, 9, 0, 0, 0, 0, 0, 4];
+    made.costs.caught.unchanged = 1899;
+    made.costs.caught.missed = 4;
+    made
+}
+
+#[test]
+fn collapsed_stacks() {
+    let made = server();
+    let on_cpu = made.write(Format::Collapsed, &OPTIONS);
+    golden::check("collapsed.txt", &on_cpu);
+    assert!(on_cpu.lines().is_sorted());
+    assert!(!on_cpu.contains("epoll_wait"), "blocked stacks are not on the CPU");
+    let wall =
+        Options { mode: Mode::Wall, threads: Threads::Apart, lines: Lines::Together, ..OPTIONS };
+    golden::check("collapsed-wall.txt", &made.write(Format::Collapsed, &wall));
+}
+
+/// The frames of an SVG: text and colour.
+fn frames(svg: &str) -> Vec<(String, [u8; 3])> {
+    let mut frames = Vec::new();
+    for part in svg.split("<title>").skip(1) {
+        let (title, rest) = part.split_once("</title>").unwrap();
+        let (_, rest) = rest.split_once("fill=\"rgb(").unwrap();
+        let (colour, _) = rest.split_once(')').unwrap();
+        let colour: Vec<u8> = colour.split(',').map(|part| part.parse().unwrap()).collect();
+        frames.push((title.to_owned(), colour.try_into().unwrap()));
+    }
+    frames
+}
+
+fn is_warm([red, _, blue]: [u8; 3]) -> bool {
+    red > blue
+}
+
+#[test]
+fn a_flame_graph_of_running_threads_is_warm() {
+    let svg = server().write(Format::Flamegraph, &OPTIONS);
+    let frames = frames(&svg);
+    assert!(frames.iter().all(|&(_, [red, _, blue])| red >= blue), "{frames:?}");
+    assert!(frames.iter().any(|(title, _)| title.starts_with("handle (http.c:140) (635 samples,")));
+    assert!(
+        svg.contains("portal --workers=2 --bind &quot;&lt;0.0.0.0:80&gt;&quot; &amp; x (4711)")
+    );
+    assert!(svg.contains(
+        "on-CPU, 10.0 s at 100 Hz: 682 samples, 0.2 % lost, 0.5 % cut; \
+         CPU 6.9 s sampled, 7.0 s by the kernel"
+    ));
+}
+
+#[test]
+fn what_waits_is_cool_and_apart() {
+    let options = Options { mode: Mode::Wall, threads: Threads::Apart, ..OPTIONS };
+    let svg = server().write(Format::Flamegraph, &options);
+    let frames = frames(&svg);
+    let find = |start: &str| -> Vec<[u8; 3]> {
+        let found = frames.iter().filter(|(title, _)| title.starts_with(start));
+        found.map(|&(_, colour)| colour).collect()
+    };
+    assert_eq!(find("[epoll_wait] (960 samples").len(), 1);
+    assert!(!is_warm(find("[epoll_wait]")[0]));
+    // Of two threads, each ran and waited.
+    assert_eq!(find("running (").iter().filter(|&&colour| is_warm(colour)).count(), 2);
+    assert_eq!(find("waiting (").iter().filter(|&&colour| !is_warm(colour)).count(), 2);
+    // One function on both sides has the colour of its side.
+    let both = find("query (db.c:77)");
+    assert_eq!(both.iter().map(|&colour| is_warm(colour)).collect::<Vec<_>>(), [true, false]);
+    assert!(!svg.contains('\x1b'), "what the target wrote is escaped");
+    assert!(svg.contains("worker: 1\\x1b[2J (4712)"));
+}
+
+#[test]
+fn several_processes_are_told_apart() {
+    let mut made = Made::new();
+    made.process(1, "one");
+    made.process(2, "two");
+    for process in [0, 1] {
+        let thread = made.thread(process, 10, "t");
+        made.count(thread, State::Running, "main@a.c:1", 5);
+    }
+    let text = made.write(Format::Collapsed, &OPTIONS);
+    assert_eq!(text, "one (1);main (a.c:1) 5\ntwo (2);main (a.c:1) 5\n");
+    let svg = made.write(Format::Flamegraph, &OPTIONS);
+    assert!(svg.contains("2 processes: 1, 2"));
+}
+
+/// Inferno's own order would make two frames of one.
+#[test]
+fn a_leaf_and_a_caller_of_one_name_are_one_frame() {
+    let mut made = Made::new();
+    made.process(1, "one");
+    let thread = made.thread(0, 1, "t");
+    made.count(thread, State::Running, "main", 5);
+    made.count(thread, State::Running, "main!", 5);
+    made.count(thread, State::Running, "main work", 5);
+    let svg = made.write(Format::Flamegraph, &OPTIONS);
+    let titles: Vec<_> = frames(&svg).into_iter().map(|(title, _)| title).collect();
+    assert!(titles.contains(&"main (libc.so.6) (10 samples, 66.67%)".to_owned()), "{titles:?}");
+}
+
+#[test]
+fn a_recording_in_which_nothing_ran_says_so() {
+    let mut made = Made::new();
+    made.process(7, "sleep & <wait>");
+    golden::check("nothing.svg", &made.write(Format::Flamegraph, &OPTIONS));
+    assert_eq!(made.write(Format::Collapsed, &OPTIONS), "");
+    let thread = made.thread(0, 7, "sleep");
+    made.count(thread, call(libc::SYS_clock_nanosleep), "main@a.c:1", 1000);
+    let svg = made.write(Format::Flamegraph, &OPTIONS);
+    assert!(svg.contains("100 % of the time in [clock_nanosleep]"), "{svg}");
+}
+
+#[test]
+fn statistics() {
+    let made = server();
+    let stats = output::stats(&made.profile, &made.costs);
+    golden::check("stats.json", &(serde_json::to_string_pretty(&stats).unwrap() + "\n"));
+}
+
+fn dumped() -> dump::Process {
+    let symbol = |function: &str, file: Option<&str>, line, inlined| Symbol {
+        function: function.to_owned(),
+        file: file.map(str::to_owned),
+        line,
+        module: Some("libfoo.so.1".to_owned()),
+        inlined,
+    };
+    let long = "std::vector<std::basic_string<char>, std::allocator<std::basic_string<char> > >::push_back(std::basic_string<char> const&)";
+    let thread = |tid, name: &str, state, frames, end| dump::Thread {
+        tid: Tid(tid),
+        name: name.to_owned(),
+        state,
+        frames,
+        end,
+    };
+    dump::Process {
+        pid: Pid(4711),
+        command: "/srv/app/bin/portal --workers=2\x1b[2J".to_owned(),
+        threads: vec![
+            thread(
+                4711,
+                "portal",
+                call(libc::SYS_epoll_wait),
+                vec![
+                    symbol("epoll_wait", None, None, false),
+                    symbol("next_event", Some("/build/src/loop.c"), Some(12), true),
+                    symbol("main", Some("/build/src/main.c"), Some(31), false),
+                ],
+                End::Root,
+            ),
+            thread(
+                4712,
+                "evil\x1b]0;x\x07",
+                State::Running,
+                vec![symbol(
+                    long,
+                    Some("/usr/include/c++/12/bits/stl_vector.h"),
+                    Some(1287),
+                    false,
+                )],
+                End::NoUnwindInfo,
+            ),
+            thread(4713, "gone", State::Halted, vec![], End::NotCaught),
+        ],
+        notes: vec!["the kernel does not count: schedstat says nothing but zeros".to_owned()],
+    }
+}
+
+#[test]
+fn dumps() {
+    let write = |paint, width| {
+        let mut text = Vec::new();
+        let look = dump::Look { paint, paths: Paths::Short, width };
+        dump::write(&dumped(), look, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let text = write(Paint::Plain, Some(80));
+    golden::check("dump.txt", &text);
+    assert!(text.lines().all(|line| line.chars().count() <= 80));
+    assert!(!text.contains('\x1b'), "what the target wrote is escaped");
+    assert!(write(Paint::Plain, None).contains("push_back(std::basic_string<char> const&)"));
+    golden::check("dump-coloured.txt", &write(Paint::Coloured, Some(80)));
+    let json = serde_json::to_string_pretty(&dump::json(&[dumped()])).unwrap();
+    golden::check("dump.json", &(json + "\n"));
+}
+
+/// Not a test of its own: writes graphs for eyes to `SPY_SHOW`.
+#[test]
+fn graphs_can_be_looked_at() {
+    let Some(directory) = std::env::var_os("SPY_SHOW") else { return };
+    let directory = std::path::Path::new(&directory);
+    let wall = Options { mode: Mode::Wall, ..OPTIONS };
+    let threads = Options { mode: Mode::Wall, threads: Threads::Apart, ..OPTIONS };
+    for (name, options) in [("on-cpu", OPTIONS), ("wall", wall), ("threads", threads)] {
+        let svg = server().write(Format::Flamegraph, &options);
+        std::fs::write(directory.join(name).with_extension("svg"), svg).unwrap();
+    }
+}
