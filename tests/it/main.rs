@@ -7,12 +7,19 @@
 )]
 
 mod cli;
+mod destinations;
+mod dump;
+mod faults;
 mod golden;
-mod outputs;
+mod observer;
 mod oracle;
+mod outputs;
+mod record;
 mod rows;
 mod seeds;
+mod shares;
 mod single_step;
 mod symbols;
+mod target;
 mod tidy;
 mod traced;

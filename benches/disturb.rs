@@ -1,0 +1,250 @@
+//! What watching costs the target, and what it costs here. Each number is
+//! taken beside its yardstick in one run: the target's speed in turns alone
+//! and watched, so that whatever else the machine does falls on both.
+//!
+//! `cargo bench --bench disturb [-- NAME...]` prints a row a case, with the
+//! bar that it has to clear, and fails when one does not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it fails loudly, and is read"
+)]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/it/target.rs"]
+mod target;
+
+use target::{Target, until};
+
+/// How long the target is watched, and left alone, at a time.
+const WINDOW: Duration = Duration::from_millis(800);
+/// How often each. The programs end after two minutes.
+const PAIRS: usize = 24;
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    println!("{:34} {:>26} {:>9}  {:>12}", "case", "measured", "bar", "");
+    let mut failed = false;
+    for (name, case) in CASES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            for row in case() {
+                failed |= !row.print(name);
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+type Case = (&'static str, fn() -> Vec<Row>);
+
+const CASES: &[Case] = &[
+    ("151 threads, 1 busy, 100 Hz", || disturb(149, 100, 0.98, Some(0.05))),
+    ("1,000 threads, 1 busy, 100 Hz", || disturb(998, 100, 0.98, Some(0.15))),
+    ("1 busy thread, 1,000 Hz", || disturb(0, 1000, 0.96, None)),
+    ("1 busy thread, 10,000 Hz", keep_the_rate),
+    ("100 libraries", first_sample),
+    ("a million samples", memory),
+];
+
+/// A number, and what it has to be.
+struct Row {
+    what: &'static str,
+    value: f64,
+    /// The lower and the upper quartile, where it was measured many times.
+    spread: Option<(f64, f64)>,
+    bar: Bar,
+}
+
+#[derive(Clone, Copy)]
+enum Bar {
+    AtLeast(f64),
+    AtMost(f64),
+    Shown,
+}
+
+impl Row {
+    const fn new(what: &'static str, value: f64, bar: Bar) -> Self {
+        Self { what, value, spread: None, bar }
+    }
+
+    /// Print it, and say whether it clears its bar.
+    fn print(&self, case: &str) -> bool {
+        let (bar, fine) = match self.bar {
+            Bar::AtLeast(bar) => (format!(">= {bar}"), self.value >= bar),
+            Bar::AtMost(bar) => (format!("<= {bar}"), self.value <= bar),
+            Bar::Shown => (String::new(), true),
+        };
+        let spread =
+            self.spread.map_or(String::new(), |(low, high)| format!(" [{low:.3} {high:.3}]"));
+        let value = format!("{:.3}{spread}", self.value);
+        let verdict = if fine { "" } else { "NOT CLEARED" };
+        println!("{case:34} {value:>26} {bar:>9}  {} {verdict}", self.what);
+        fine
+    }
+}
+
+/// A recording that runs until it is told to stop.
+struct Observer {
+    child: Child,
+    stats: tempfile::NamedTempFile,
+    began: Instant,
+}
+
+impl Observer {
+    fn start(target: &Target, rate: u32) -> Self {
+        let stats = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spy"));
+        command.args(["record", "--format", "collapsed", "--output", "/dev/null"]);
+        command.args(["--rate", &rate.to_string(), "--pid", &target.number(), "--stats"]);
+        command.arg(stats.path()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let open = format!("/proc/{}/fd", child.id());
+        let task = format!("/{}/task/", target.pid());
+        until("spy watches", || {
+            assert!(child.try_wait().unwrap().is_none(), "spy ended");
+            let mut files =
+                fs::read_dir(&open).ok()?.filter_map(|it| fs::read_link(it.ok()?.path()).ok());
+            files.any(|file| file.to_string_lossy().contains(&task)).then_some(())
+        });
+        Self { child, stats, began: Instant::now() }
+    }
+
+    /// The CPU time that its threads used until now.
+    fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let used = tasks.filter_map(|task| {
+            let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            schedstat.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(used.sum())
+    }
+
+    /// Memory of its own, without mapped files, in megabytes.
+    fn memory(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// Let it write, and say what it cost.
+    fn finish(mut self) -> Value {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        serde_json::from_slice(&fs::read(self.stats.path()).unwrap()).unwrap()
+    }
+}
+
+fn number(stats: &Value, path: &str) -> f64 {
+    stats.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {stats:#}"))
+}
+
+/// Steps a second of the wall clock, as the target itself counts both.
+fn speed(target: &mut Target) -> f64 {
+    let before = target.ask("report");
+    thread::sleep(WINDOW);
+    let after = target.ask("report");
+    let made = |key: &str| f64::from(u32::try_from((after[key] - before[key]) / 1000).unwrap());
+    // Steps are counted in thousands here, and the wall in microseconds.
+    made("steps") / made("wall")
+}
+
+/// The middle of `values`, and their quartiles.
+fn middle(values: &mut [f64]) -> (f64, (f64, f64)) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: usize| values[(values.len() - 1) * share / 4];
+    (at(2), (at(1), at(3)))
+}
+
+/// How much of its speed a target with `idle` sleeping threads and a busy one
+/// keeps, and what the observer uses of a CPU, startup and output aside.
+fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Row> {
+    let mut target = Target::start("many.c", &["-O2"], &[&idle.to_string(), "1"]);
+    speed(&mut target);
+    let (mut ratios, mut used, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        // Every other pair begins with the other half.
+        let first = (pair % 2 == 0).then(|| speed(&mut target));
+        let observer = Observer::start(&target, rate);
+        let (cpu, began) = (observer.cpu(), Instant::now());
+        let watched = speed(&mut target);
+        used.push((observer.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64());
+        held.push(number(&observer.finish(), "/held_microseconds/p50"));
+        let alone = first.unwrap_or_else(|| speed(&mut target));
+        ratios.push(watched / alone);
+    }
+    let row = |what, values: &mut [f64], bar| {
+        let (value, spread) = middle(values);
+        Row { what, value, spread: Some(spread), bar }
+    };
+    vec![
+        row("speed left to the target", &mut ratios, Bar::AtLeast(speed_bar)),
+        row("of a CPU used by spy", &mut used, cpu_bar.map_or(Bar::Shown, Bar::AtMost)),
+        row("microseconds held, p50", &mut held, Bar::Shown),
+    ]
+}
+
+/// Whether the rate is kept that was asked for.
+fn keep_the_rate() -> Vec<Row> {
+    let target = Target::start("many.c", &["-O2"], &["0", "1"]);
+    let observer = Observer::start(&target, 10_000);
+    thread::sleep(Duration::from_secs(10));
+    let stats = observer.finish();
+    let made = number(&stats, "/ticks/made");
+    vec![
+        Row::new("of the ticks made", made / number(&stats, "/ticks/wanted"), Bar::AtLeast(0.98)),
+        Row::new("of them late", number(&stats, "/ticks/late") / made, Bar::Shown),
+        Row::new("microseconds held, p50", number(&stats, "/held_microseconds/p50"), Bar::Shown),
+        Row::new("microseconds held, p99", number(&stats, "/held_microseconds/p99"), Bar::Shown),
+    ]
+}
+
+/// How long it takes from the first sight of a target to its first sample.
+fn first_sample() -> Vec<Row> {
+    let libraries = Path::new("/usr/lib/x86_64-linux-gnu");
+    let target = Target::start("libraries.c", &["-O2"], &[libraries.to_str().unwrap(), "100"]);
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let stats = Observer::start(&target, 100).finish();
+        times.push(number(&stats, "/first_sample_seconds") * 1000.0);
+    }
+    let (value, spread) = middle(&mut times);
+    let what = "ms from attach to first sample";
+    vec![Row { what, value, spread: Some(spread), bar: Bar::AtMost(30.0) }]
+}
+
+/// Whether what is kept grows with the samples. The first seconds are for what
+/// is kept of each image and of each distinct stack.
+fn memory() -> Vec<Row> {
+    let target = Target::start("hot.c", &["-O2"], &["8"]);
+    let observer = Observer::start(&target, 10_000);
+    thread::sleep(Duration::from_secs(5));
+    let early = observer.memory();
+    while observer.began.elapsed() < Duration::from_secs(60) {
+        thread::sleep(Duration::from_secs(1));
+    }
+    let late = observer.memory();
+    let stats = observer.finish();
+    let got = ["stopped", "still", "unchanged"];
+    let samples: f64 = got.iter().map(|how| number(&stats, &format!("/samples/{how}"))).sum();
+    vec![
+        Row::new("million samples", samples / 1e6, Bar::AtLeast(1.0)),
+        Row::new("MB held after them", late, Bar::AtMost(20.0)),
+        Row::new("MB more than after 5 seconds", late - early, Bar::AtMost(2.0)),
+    ]
+}

@@ -1,0 +1,186 @@
+//! `spy record`: how a recording begins and ends, and what is left behind.
+
+use std::{collections::HashSet, fs, path::PathBuf};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    observer::{Collapsed, Observer, Outcome, run, spy, svg_file},
+    target::{Target, alone, together},
+};
+
+/// A directory for a recording, and the name of a file in it.
+fn place(name: &str) -> (tempfile::TempDir, PathBuf, String) {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(name);
+    let text = file.to_str().unwrap().to_owned();
+    (home, file, text)
+}
+
+/// Start a recording without an end, and let `finish` bring it about.
+fn ended_by(finish: impl FnOnce(&Observer, &mut Target)) -> (Outcome, String) {
+    let _together = together();
+    let mut target = Target::start("family.c", &["-O2"], &[]);
+    let (_home, file, name) = place("flame.svg");
+    let number = target.number();
+    let observer = Observer::start(spy(&["record", "-r", "500", "-o", &name, "-p", &number]));
+    let observer = observer.watching(target.pid());
+    finish(&observer, &mut target);
+    let outcome = observer.finish();
+    assert!(file.exists(), "{outcome:#?}");
+    (outcome, svg_file(&file))
+}
+
+fn a_signal_writes_it(signal: Signal) {
+    let (outcome, text) = ended_by(|observer, target| {
+        // Enough for samples to be there.
+        for _ in 0..3 {
+            target.advances("steps");
+        }
+        observer.signal(signal);
+    });
+    outcome.expect(0);
+    assert!(text.contains("family"), "{text}");
+}
+
+#[test]
+fn sigint_writes_it() {
+    a_signal_writes_it(Signal::SIGINT);
+}
+
+#[test]
+fn sigterm_writes_it() {
+    a_signal_writes_it(Signal::SIGTERM);
+}
+
+#[test]
+fn sighup_writes_it() {
+    a_signal_writes_it(Signal::SIGHUP);
+}
+
+#[test]
+fn the_end_of_the_target_writes_it() {
+    let (outcome, text) = ended_by(|_, target| {
+        target.tell("exit");
+        assert_eq!(target.end().code(), Some(7));
+    });
+    outcome.expect(0);
+    assert!(text.contains("family"), "{text}");
+}
+
+#[test]
+fn a_target_that_is_killed_writes_it() {
+    let (outcome, text) = ended_by(|_, target| {
+        let pid = nix::unistd::Pid::from_raw(target.pid());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    });
+    outcome.expect(0);
+    assert!(text.contains("family"), "{text}");
+}
+
+#[test]
+fn a_flame_graph_names_what_ran() {
+    let _together = together();
+    let target = Target::start("hot.c", &["-O2"], &["1"]);
+    let (_home, file, name) = place("flame.svg");
+    run(&["record", "-d", "1", "-r", "500", "-o", &name, "-p", &target.number()]).expect(0);
+    let text = svg_file(&file);
+    for word in ["hot_add", "hot_divide", "hot_walk", "hot_outer", &target.number()] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_recording_in_which_nothing_ran_says_so() {
+    let _together = together();
+    let target = Target::start("many.c", &["-O2"], &["4", "0"]);
+    let (_home, file, name) = place("flame.svg");
+    run(&["record", "-d", "1", "-o", &name, "-p", &target.number()]).expect(0);
+    let text = svg_file(&file).to_lowercase();
+    assert!(text.contains("nothing ran") || text.contains("no thread ran"), "{text}");
+}
+
+#[test]
+fn idle_threads_are_there_when_asked_for() {
+    let _together = together();
+    let target = Target::start("many.c", &["-O2"], &["4", "1"]);
+    let record = ["record", "-d", "1", "-f", "collapsed", "-o", "-", "-p"];
+    let told = |more: &[&str]| {
+        let told = run(&[&record[..], &[&target.number()], more].concat()).expect(0);
+        Collapsed::read(&told.stdout)
+    };
+    let (running, all) = (told(&[]), told(&["--idle"]));
+    assert!(running.names("busy_thread") && !running.names("idle_thread"), "{running:#?}");
+    assert!(all.names("busy_thread") && all.names("idle_thread"), "{all:#?}");
+    assert!(all.share(|frame| frame == "[futex]") > 0.5, "{all:#?}");
+}
+
+#[test]
+fn threads_are_told_apart_when_asked_for() {
+    let _together = together();
+    let target = Target::start("hot.c", &["-O2"], &["2"]);
+    let record = ["record", "-t", "-d", "1", "-f", "collapsed", "-o", "-", "-p"];
+    let told = run(&[&record[..], &[&target.number()]].concat()).expect(0);
+    let seen = Collapsed::read(&told.stdout);
+    let roots: HashSet<_> = seen.stacks.iter().map(|(frames, _)| frames[..2].to_vec()).collect();
+    assert!(roots.len() >= 2, "{roots:?}");
+}
+
+#[test]
+fn several_targets_are_recorded_at_once() {
+    let _together = together();
+    let one = Target::start("hot.c", &["-O2"], &["1"]);
+    let other = Target::start("many.c", &["-O2"], &["1", "1"]);
+    let record = ["record", "-d", "1", "-f", "collapsed", "-o", "-", "-p"];
+    let told = run(&[&record[..], &[&one.number(), "-p", &other.number()]].concat()).expect(0);
+    let seen = Collapsed::read(&told.stdout);
+    assert!(seen.names("hot_add") && seen.names("busy_thread"), "{seen:#?}");
+}
+
+#[test]
+fn a_command_is_recorded_and_its_status_passed_on() {
+    let _together = together();
+    let (_home, file, name) = place("command.svg");
+    let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; exit 3";
+    let told = run(&["record", "-o", &name, "--", "/bin/sh", "-c", script]).expect(3);
+    assert_eq!(told.stdout, "done\n");
+    svg_file(&file);
+
+    let killed = run(&["record", "-o", &name, "--", "/bin/sh", "-c", "kill -TERM $$"]);
+    killed.expect(128 + 15);
+    run(&["record", "-o", &name, "--", "/nonexistent/program"]).expect(127);
+    run(&["record", "-o", &name, "--", "/etc/passwd"]).expect(126);
+}
+
+#[test]
+fn statistics_say_what_it_cost() {
+    let _alone = alone();
+    let target = Target::start("hot.c", &["-O2"], &["1"]);
+    let (_home, file, name) = place("stats.json");
+    let record = ["record", "-d", "2", "-r", "1000", "-f", "collapsed", "-o", "-", "--stats"];
+    run(&[&record[..], &[&name, "-p", &target.number()]].concat()).expect(0);
+    let stats: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let number = |path: &str| stats.pointer(path).and_then(Value::as_f64).unwrap();
+
+    // One thread runs and one is blocked, at every tick.
+    let got = ["stopped", "still", "unchanged", "missed"];
+    let samples: f64 = got.iter().map(|how| number(&format!("/samples/{how}"))).sum();
+    assert!(number("/ticks/made") <= number("/ticks/wanted") + 1.0, "{stats:#}");
+    assert!((samples - 2.0 * number("/ticks/made")).abs() <= 4.0, "{stats:#}");
+    assert!(number("/samples/unchanged") > 0.4 * samples, "{stats:#}");
+    // A thread that was caught late may be asleep by then, so this is no
+    // equality.
+    assert!(number("/held_microseconds/stops") >= number("/samples/stopped"), "{stats:#}");
+
+    let ends = stats["stacks"]["ends"].as_object().unwrap();
+    let all: f64 = ends.values().map(|count| count.as_f64().unwrap()).sum();
+    let roots = number("/stacks/ends/root");
+    assert!(roots >= 0.995 * (all - number("/stacks/ends/not_caught")), "{stats:#}");
+
+    let (kernel, sampled) = (number("/cpu_seconds/kernel"), number("/cpu_seconds/sampled"));
+    assert!(kernel > 0.5 && (sampled / kernel - 1.0).abs() < 0.1, "{stats:#}");
+    for cost in ["/own/cpu_seconds", "/own/memory_bytes", "/first_sample_seconds"] {
+        assert!(number(cost) > 0.0, "{cost}: {stats:#}");
+    }
+}
