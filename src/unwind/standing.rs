@@ -27,8 +27,13 @@ pub(super) struct Standing<'a> {
     /// How often the walk has come to another stack.
     pub(super) switches: u32,
     pub(super) words: Words<'a>,
-    /// Stack and frame pointer of this frame, and the other registers of the
-    /// frame where they were last settled.
+    /// The stack pointer.
+    sp: Option<u64>,
+    /// The frame pointer.
+    fp: Option<u64>,
+    /// The numbers of the two.
+    pointers: (u8, u8),
+    /// All registers of the frame where they were last settled.
     registers: Registers,
     /// Whether that is another frame.
     unsettled: bool,
@@ -45,7 +50,9 @@ impl<'a> Standing<'a> {
         memory: &'a dyn Memory,
         mut saved: Vec<(u64, Rule)>,
     ) -> Self {
-        let floor = registers.get(machine.architecture.sp()).unwrap_or(0);
+        let architecture = machine.architecture;
+        let sp = registers.get(architecture.sp());
+        let floor = sp.unwrap_or(0);
         saved.clear();
         Self {
             machine,
@@ -53,6 +60,9 @@ impl<'a> Standing<'a> {
             floor,
             switches: 0,
             words: Words::new(memory, floor),
+            sp,
+            fp: registers.get(architecture.fp()),
+            pointers: (low(architecture.sp()), low(architecture.fp())),
             registers: *registers,
             unsettled: false,
             saved,
@@ -67,12 +77,12 @@ impl<'a> Standing<'a> {
     /// The stack pointer.
     #[inline]
     pub(super) fn sp(&self) -> Option<u64> {
-        self.registers.get(self.machine.architecture.sp())
+        self.sp
     }
 
     /// The frame pointer.
     pub(super) fn fp(&self) -> Option<u64> {
-        self.registers.get(self.machine.architecture.fp())
+        self.fp
     }
 
     /// The register that may hold the return address of the innermost frame.
@@ -85,8 +95,7 @@ impl<'a> Standing<'a> {
     fn settle(&mut self) -> &mut Registers {
         let architecture = self.machine.architecture;
         if self.unsettled {
-            let pointers = 1 << architecture.sp().0 | 1 << architecture.fp().0;
-            self.registers.keep_only(self.machine.preserved | pointers);
+            self.registers.keep_only(self.machine.preserved);
             for (base, rule) in self.saved.drain(..) {
                 for (register, slot) in rule.saved_registers() {
                     match self.words.word(word_at(base, slot)) {
@@ -98,18 +107,26 @@ impl<'a> Standing<'a> {
             }
             self.unsettled = false;
         }
+        for (register, value) in [(architecture.sp(), self.sp), (architecture.fp(), self.fp)] {
+            match value {
+                Some(value) => self.registers.set(register, value),
+                None => self.registers.forget(register),
+            }
+        }
         self.registers.set(architecture.pc(), self.code.address().0);
         &mut self.registers
     }
 
     #[inline]
     fn register(&mut self, number: u8) -> Result<u64, End> {
-        let register = Register(number.into());
-        let architecture = self.machine.architecture;
-        if register != architecture.sp() && register != architecture.fp() {
-            self.settle();
-        }
-        self.registers.get(register).ok_or(End::UnknownRegister)
+        let value = if number == self.pointers.0 {
+            self.sp
+        } else if number == self.pointers.1 {
+            self.fp
+        } else {
+            self.settle().get(Register(number.into()))
+        };
+        value.ok_or(End::UnknownRegister)
     }
 
     /// Go to the caller by `rule`: the return address, or why there is none.
@@ -132,32 +149,30 @@ impl<'a> Standing<'a> {
             ReturnAddress::Register(register) => self.register(register)?,
             ReturnAddress::Undefined => return Err(End::Root),
         };
-        let architecture = self.machine.architecture;
         if rule.frame_pointer != Rule::NOT_SAVED {
-            match self.words.word(word_at(base, rule.frame_pointer)) {
-                Some(value) => self.registers.set(architecture.fp(), value),
-                None => self.registers.forget(architecture.fp()),
-            }
+            self.fp = self.words.word(word_at(base, rule.frame_pointer));
         }
         if rule.saved != 0 {
             self.saved.push((base, *rule));
         }
         self.unsettled = true;
-        self.registers.set(architecture.sp(), cfa);
+        self.sp = Some(cfa);
         Ok(return_address)
     }
 
     /// Go to the caller by all that `row` says.
     pub(super) fn evaluate(&mut self, row: &Row<'_, '_>) -> Result<u64, End> {
-        self.settle();
-        rule::evaluate(row, &mut self.registers, &mut self.words, self.machine)
+        let mut registers = *self.settle();
+        let return_address = rule::evaluate(row, &mut registers, &mut self.words, self.machine)?;
+        self.replace(registers);
+        Ok(return_address)
     }
 
     /// Go to the caller of an innermost frame that has changed no register but
     /// the stack pointer, or has saved none but the frame pointer, which still
     /// has its value.
     pub(super) fn pop(&mut self, caller_sp: u64) {
-        self.registers.set(self.machine.architecture.sp(), caller_sp);
+        self.sp = Some(caller_sp);
         self.unsettled = true;
     }
 
@@ -210,8 +225,15 @@ impl<'a> Standing<'a> {
     }
 
     fn replace(&mut self, registers: Registers) {
+        self.sp = registers.get(self.machine.architecture.sp());
+        self.fp = registers.get(self.machine.architecture.fp());
         self.registers = registers;
         self.saved.clear();
         self.unsettled = false;
     }
+}
+
+/// A register's number in a byte: none that a walk is about is larger.
+fn low(register: Register) -> u8 {
+    u8::try_from(register.0).unwrap_or(u8::MAX)
 }

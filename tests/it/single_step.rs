@@ -129,8 +129,10 @@ struct Stopped<'a> {
 
 impl Memory for Stopped<'_> {
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
-        let direct = |_| copy(self.target.pid, at.0, into.len()).read(at, into);
-        self.stack.read(at, into).or_else(direct)
+        match self.stack.read(at, into) {
+            Ok(()) => Ok(()),
+            Err(_) => copy(self.target.pid, at.0, into.len()).read(at, into),
+        }
     }
 
     fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
