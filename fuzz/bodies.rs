@@ -10,12 +10,16 @@ use std::{
 };
 
 use spy::{
-    memory::{Address, Memory, Piece},
-    module::{AddressSpace, Module, Modules, Place},
-    snapshot::{Backing, Mapping, Root, archive, maps},
+    memory::{Address, Piece},
+    module::{AddressSpace, Module, Modules, Place, Section},
+    snapshot::{
+        Architecture, Backing, Mapping, Process, Recorded, Register, Registers, Root, Thread,
+        archive, maps,
+    },
     stack::CodeAddress,
     symbolize::{PerfMap, Symbolizer},
-    task::Pid,
+    task::{Pid, State, Tid},
+    unwind::{MAX_FRAMES, Table, Tables, Unwinder},
 };
 use tempfile::TempDir;
 
@@ -89,6 +93,97 @@ pub(crate) fn elf(input: &[u8]) {
     }
 }
 
+/// `input` begins with where a thread is, then its stack, and then `.eh_frame`
+/// of the code that it is in.
+pub(crate) fn cfi(input: &[u8]) {
+    const STACK: u64 = 0x7f00_0000_0000;
+    let Some((head, rest)) = input.split_at_checked(8) else { return };
+    let (stack, frames) = rest.split_at(rest.len().min(usize::from(head[0]) * 8));
+    let _ = Table::compile(Some(Section { address: FRAMES, bytes: frames }), None);
+    let (mapping, code) = mapped(&with_frames(frames), Backing::Vdso);
+    let stack = Piece { start: Address(STACK), bytes: stack.to_vec() };
+    let process = Process {
+        pid: Pid(7),
+        mappings: vec![mapping],
+        root: Root { directory: "/nowhere".into(), map_files: None },
+        threads: Vec::new(),
+        pieces: vec![code],
+    };
+    let mut registers = Registers::unknown();
+    for number in
+        (0..17).filter(|number| head[1 + usize::from(number / 8 % 2)] >> (number % 8) & 1 == 0)
+    {
+        registers.set(Register(number), STACK + u64::from(head[3]) * 8);
+    }
+    registers.set(Architecture::HOST.sp(), STACK + u64::from(head[4]));
+    let at = u64::from(u16::from_le_bytes([head[5], head[6]]));
+    registers.set(Architecture::HOST.pc(), BASE + at);
+    let thread = Thread {
+        tid: Tid(7),
+        name: String::new(),
+        state: State::Running,
+        registers,
+        pieces: vec![stack],
+    };
+    for tables in [Tables::Now, Tables::Never] {
+        let mut unwinder = Unwinder::new(process.mappings.clone(), process.root.clone(), tables);
+        let (mut modules, mut frames) = (Modules::default(), Vec::new());
+        let memory = Recorded::new(&process, &thread);
+        // Cold, and then from what is remembered: the same.
+        let cold = unwinder.unwind(&mut modules, &registers, &memory, &mut frames);
+        assert_eq!(cold.frames, frames.len());
+        assert!(frames.len() <= MAX_FRAMES);
+        let mut again = Vec::new();
+        let warm = unwinder.unwind(&mut modules, &registers, &memory, &mut again);
+        assert_eq!((cold, frames), (warm, again));
+    }
+}
+
+/// Where [`with_frames`] puts them.
+const FRAMES: u64 = 0x1000;
+const CODE: usize = 0x1000;
+
+/// An ELF image of a page of anything and then `frames` as its `.eh_frame`.
+fn with_frames(frames: &[u8]) -> Vec<u8> {
+    let len = frames.len() as u64;
+    let end = FRAMES + len;
+    let names = b"\0.eh_frame\0.shstrtab\0";
+    let headers = end + names.len() as u64;
+    let mut image = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let put16 = |image: &mut Vec<u8>, all: &[u16]| {
+        all.iter().for_each(|number| image.extend(number.to_le_bytes()));
+    };
+    let put32 = |image: &mut Vec<u8>, all: &[u32]| {
+        all.iter().for_each(|number| image.extend(number.to_le_bytes()));
+    };
+    let put64 = |image: &mut Vec<u8>, all: &[u64]| {
+        all.iter().for_each(|number| image.extend(number.to_le_bytes()));
+    };
+    // A shared object for x86-64, with one program header and three section
+    // headers; the last is that of the names.
+    put16(&mut image, &[3, 62]);
+    put32(&mut image, &[1]);
+    put64(&mut image, &[0, 64, headers]);
+    put32(&mut image, &[0]);
+    put16(&mut image, &[64, 56, 1, 64, 3, 2]);
+    // All of it is loaded, to be read and run.
+    put32(&mut image, &[1, 5]);
+    put64(&mut image, &[0, 0, 0, end, end, 0x1000]);
+    image.resize(CODE, 0xe8);
+    image.extend(frames);
+    image.extend(names);
+    image.extend([0; 64]);
+    for (name, kind, flags, address, offset, size) in
+        [(1, 1, 2, FRAMES, FRAMES, len), (11, 3, 0, 0, end, names.len() as u64)]
+    {
+        put32(&mut image, &[name, kind]);
+        put64(&mut image, &[flags, address, offset, size]);
+        put32(&mut image, &[0, 0]);
+        put64(&mut image, &[1, 0]);
+    }
+    image
+}
+
 /// The image of `bytes`, mapped at [`BASE`].
 fn image(bytes: &[u8], backing: Backing, modules: &mut Modules) -> Option<(Arc<Module>, u64)> {
     let (mapping, memory) = mapped(bytes, backing);
@@ -100,7 +195,7 @@ fn image(bytes: &[u8], backing: Backing, modules: &mut Modules) -> Option<(Arc<M
     }
 }
 
-fn mapped(bytes: &[u8], backing: Backing) -> (Mapping, impl Memory + use<>) {
+fn mapped(bytes: &[u8], backing: Backing) -> (Mapping, Piece) {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(4096).max(4096), 0);
     let mapping = Mapping {

@@ -34,3 +34,8 @@ fn perf_map() {
 fn elf() {
     check("elf", bodies::elf);
 }
+
+#[test]
+fn cfi() {
+    check("cfi", bodies::cfi);
+}

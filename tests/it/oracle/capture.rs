@@ -1,15 +1,7 @@
 //! Snapshots of live processes, taken as plainly as can be: these tests are
 //! about what is made of a snapshot, not about how it is taken.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs,
-    io::IoSliceMut,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, io::IoSliceMut, path::Path, thread, time::Instant};
 
 use nix::{
     sys::{
@@ -29,19 +21,30 @@ use spy::{
     task::{Pid, State, Tid},
 };
 
-/// How long a thread may take to stop, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::target::{PATIENCE, until};
+
 /// The most of one stack that is copied.
 const MOST: u64 = 8 << 20;
 
 /// Stop `pid` as an operator would, and wait until all its threads have.
 pub(super) fn halt(pid: i32) {
     kill(Number::from_raw(pid), Signal::SIGSTOP).unwrap();
-    let limit = Instant::now() + PATIENCE;
-    while !threads(pid).iter().all(|&tid| state(pid, tid) == Some('T')) {
-        assert!(Instant::now() < limit, "process {pid} does not stop");
-        thread::yield_now();
-    }
+    let halted = || threads(pid).iter().all(|&tid| state(pid, tid) == Some('T'));
+    until("every thread is halted", || halted().then_some(()));
+}
+
+/// Let `pid` run again, and wait until it has.
+pub(super) fn go_on(pid: i32) {
+    let before: u64 = threads(pid).iter().map(|&tid| run_time(pid, tid)).sum();
+    kill(Number::from_raw(pid), Signal::SIGCONT).unwrap();
+    let now = || threads(pid).iter().map(|&tid| run_time(pid, tid)).sum::<u64>();
+    until("it runs again", || (now() > before).then_some(()));
+}
+
+/// Nanoseconds that a thread has run.
+pub(super) fn run_time(pid: i32, tid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat"));
+    text.ok().and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or_default()
 }
 
 /// The letter of `/proc/PID/task/TID/stat`.
@@ -115,41 +118,26 @@ impl Memory for Live {
     }
 }
 
-/// Recorded memory, and the live one where that ends, of which is kept what
-/// was asked for.
+/// Recorded memory, and the live one where that ends: a signal handler may
+/// have a stack of its own, beside the one that was copied.
 pub(super) struct Completed<'a> {
     recorded: Recorded<'a>,
     live: Live,
-    pages: RefCell<BTreeMap<u64, Piece>>,
 }
-
-const PAGE: u64 = 4096;
 
 impl<'a> Completed<'a> {
     pub(super) fn new(process: &'a Process, thread: &'a Thread) -> Self {
         let recorded = Recorded::new(process, thread);
-        Self { recorded, live: Live(process.pid.0), pages: RefCell::default() }
-    }
-
-    /// The pages that had to be asked for.
-    pub(super) fn into_pieces(self) -> Vec<Piece> {
-        self.pages.into_inner().into_values().collect()
+        Self { recorded, live: Live(process.pid.0) }
     }
 }
 
 impl Memory for Completed<'_> {
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
-        if self.recorded.read(at, into).is_ok() {
-            return Ok(());
+        match self.recorded.read(at, into) {
+            Ok(()) => Ok(()),
+            Err(_) => self.live.read(at, into),
         }
-        let end = at.0.checked_add(into.len() as u64).ok_or(Fault { at, len: into.len() })?;
-        for page in (at.0 / PAGE..end.div_ceil(PAGE)).map(|number| number * PAGE) {
-            let mut bytes = vec![0; usize::try_from(PAGE).unwrap()];
-            if self.live.read(Address(page), &mut bytes).is_ok() {
-                self.pages.borrow_mut().insert(page, Piece { start: Address(page), bytes });
-            }
-        }
-        self.live.read(at, into)
     }
 }
 

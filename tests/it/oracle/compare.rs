@@ -6,7 +6,7 @@ use spy::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules, Place},
     snapshot::{Architecture, Process, Thread},
-    stack::{End, Frame, ModuleId},
+    stack::{Frame, ModuleId},
     unwind::{Tables, Unwinder, Walk},
 };
 
@@ -73,15 +73,13 @@ pub(super) type Point = (Option<ModuleId>, u64);
 /// A thread, as all see it.
 pub(super) struct Compared {
     pub(super) name: String,
-    pub(super) end: End,
-    pub(super) frames: usize,
+    /// The image that the innermost frame is in; empty for none.
+    pub(super) inside: String,
     pub(super) gdb: Outcome,
     pub(super) libunwind: Outcome,
     pub(super) framehop: Outcome,
     /// Our frames, and then each of theirs from where it parts from ours.
     pub(super) listing: String,
-    /// Whether code without a file lies on our stack.
-    pub(super) jit: bool,
 }
 
 /// How another's stack of a thread compares with ours.
@@ -166,7 +164,8 @@ fn compared(process: &Process, thread: &Thread, ours: &mut Ours, theirs: [Found;
         }
     }
     let [gdb, libunwind, framehop] = outcomes;
-    let jit = frames.iter().any(|(module, _)| module.is_none());
     let name = thread.name.clone();
-    Compared { name, end: walk.end, frames: frames.len(), gdb, libunwind, framehop, listing, jit }
+    let first = frames.first().and_then(|(module, _)| ours.modules.get((*module)?));
+    let inside = first.map(|module| module.name().to_owned()).unwrap_or_default();
+    Compared { name, inside, gdb, libunwind, framehop, listing }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -25,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     pub(super) counts: BTreeMap<End, usize>,
+    /// How many that are not whole end in code that an image holds.
+    pub(super) in_images: usize,
     /// Where the first few that are not whole end.
     pub(super) examples: Vec<String>,
 }
@@ -48,7 +49,7 @@ pub(super) fn watch(pid: i32, wanted: usize) -> Ends {
     let mut ours = Ours::new(&process);
     while ends.total() < wanted && Instant::now() < limit {
         for tid in capture::threads(pid) {
-            let now = run_time(pid, tid);
+            let now = capture::run_time(pid, tid);
             let due = ran.get(&tid).is_none_or(|before| now > before + BETWEEN);
             if !due || capture::state(pid, tid) != Some('R') {
                 continue;
@@ -64,6 +65,8 @@ pub(super) fn watch(pid: i32, wanted: usize) -> Ends {
             let (frames, walk) = ours.unwind(&thread, &memory);
             drop(held);
             *ends.counts.entry(walk.end).or_default() += 1;
+            let last = frames.last().is_some_and(|(module, _)| module.is_some());
+            ends.in_images += usize::from(walk.end != End::Root && last);
             if walk.end != End::Root && ends.examples.len() < 5 {
                 let listing: Vec<String> =
                     frames.iter().map(|&point| ours.describe(point)).collect();
@@ -76,10 +79,4 @@ pub(super) fn watch(pid: i32, wanted: usize) -> Ends {
         }
     }
     ends
-}
-
-/// Nanoseconds that a thread has run.
-fn run_time(pid: i32, tid: i32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat"));
-    text.ok().and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or_default()
 }

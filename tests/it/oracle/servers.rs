@@ -1,4 +1,5 @@
-//! Programs to look at: how each is started, and how it says that it is up.
+//! Servers and runtimes that other people wrote: how each is started, made to
+//! work, and known to be up.
 
 use std::{
     ffi::OsStr,
@@ -9,7 +10,6 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,11 +18,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// How long a program may take to come up, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::target::{PATIENCE, until};
 
 /// A running program, ended with all its descendants when dropped.
-pub(super) struct Target {
+pub(super) struct Server {
     /// The process to look at.
     pub(super) pid: i32,
     children: Vec<Child>,
@@ -30,7 +29,7 @@ pub(super) struct Target {
     scratch: TempDir,
 }
 
-impl Target {
+impl Server {
     fn new() -> Self {
         let scratch = TempDir::new().unwrap();
         Self { pid: 0, children: Vec::new(), scratch }
@@ -64,12 +63,14 @@ impl Target {
         fs::create_dir(&path).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(self.scratch.path(), mode).unwrap();
-        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
         path
     }
 }
 
-impl Drop for Target {
+impl Drop for Server {
     fn drop(&mut self) {
         for child in &mut self.children {
             let mut doomed = vec![i32::try_from(child.id()).unwrap()];
@@ -88,6 +89,23 @@ impl Drop for Target {
 }
 
 const NOBODY: u32 = 65534;
+
+/// Postgres refuses to be root.
+fn nobody() -> Vec<&'static str> {
+    let root = nix::unistd::geteuid().is_root();
+    let other = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    if root { other.to_vec() } else { Vec::new() }
+}
+
+/// A program of Postgres: on the path, or where Debian puts it.
+fn of_postgres(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    places.extend(versions.map(|version| version.path().join("bin")));
+    let mut programs = places.into_iter().map(|place| place.join(name));
+    programs.find(|program| program.exists()).expect("Postgres is installed")
+}
 
 fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -110,53 +128,26 @@ fn wait_for_line(output: impl Read + Send + 'static, wanted: fn(&str) -> bool) -
             }
         }
     });
-    line.recv_timeout(PATIENCE).expect("the target does not come up")
+    line.recv_timeout(PATIENCE).expect("the server comes up")
 }
 
-/// Ask again until there is an answer.
-fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let limit = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < limit, "{what}");
-        thread::yield_now();
-    }
-}
-
-/// The path of a file in `tests/targets`.
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets").join(name)
-}
-
-/// `tests/targets/shapes.c`, compiled with `flags`.
-pub(super) fn shapes(flags: &[&str]) -> Target {
-    let target = Target::new();
-    let program = target.path("shapes");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-g", "-pthread", "-w"]).args(flags).arg("-o").arg(&program);
-    assert!(compiler.arg(source("shapes.c")).status().unwrap().success());
-    target.spawn_ready([program])
-}
-
-/// A script of `tests/targets`, run by the interpreter at the start of
+/// A script of `fixtures/programs`, run by the interpreter at the start of
 /// `command`.
-pub(super) fn script(command: &[&str], name: &str) -> Target {
-    let path = source(name);
-    Target::new().spawn_ready(command.iter().map(OsStr::new).chain([path.as_os_str()]))
+pub(super) fn script(command: &[&str], name: &str) -> Server {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/programs").join(name);
+    Server::new().spawn_ready(command.iter().map(OsStr::new).chain([path.as_os_str()]))
 }
 
 /// `openssl speed`, which says on its standard error what it does.
-pub(super) fn openssl(algorithm: &[&str]) -> Target {
-    let mut target = Target::new();
+pub(super) fn openssl(algorithm: &[&str]) -> Server {
+    let mut server = Server::new();
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "openssl", "speed", "-seconds", "120"]).args(algorithm);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap();
-    target.pid = i32::try_from(child.id()).unwrap();
+    server.pid = i32::try_from(child.id()).unwrap();
     let mut output = child.stderr.take().unwrap();
-    target.children.push(child);
+    server.children.push(child);
     // The line has no end before the work has.
     let (found, doing) = mpsc::channel();
     thread::spawn(move || {
@@ -164,17 +155,17 @@ pub(super) fn openssl(algorithm: &[&str]) -> Target {
         let _ = found.send(output.read_exact(&mut start).is_ok() && start == *b"Doing");
     });
     assert_eq!(doing.recv_timeout(PATIENCE), Ok(true));
-    target
+    server
 }
 
 /// A Redis that `redis-benchmark` keeps busy.
-pub(super) fn redis() -> Target {
-    let mut target = Target::new();
-    let socket = target.path("socket");
+pub(super) fn redis() -> Server {
+    let mut server = Server::new();
+    let socket = server.path("socket");
     let mut arguments = vec!["redis-server", "--port", "0", "--save", "", "--daemonize", "no"];
     arguments.extend(["--unixsocket", socket.to_str().unwrap()]);
-    target.pid = i32::try_from(target.spawn(arguments).id()).unwrap();
-    wait_until("Redis does not answer", || {
+    server.pid = i32::try_from(server.spawn(arguments).id()).unwrap();
+    until("Redis answers", || {
         let mut stream = UnixStream::connect(&socket).ok()?;
         stream.write_all(b"PING\r\n").ok()?;
         let mut answer = [0; 7];
@@ -183,18 +174,19 @@ pub(super) fn redis() -> Target {
     });
     let load = ["-n", "100000000", "-q", "-t", "set,get,lrange_100,zadd,mset"];
     let head = ["redis-benchmark", "-s", socket.to_str().unwrap()];
-    target.spawn(head.into_iter().chain(load));
-    target
+    server.spawn(head.into_iter().chain(load));
+    server
 }
 
 /// An nginx of one process that compresses a page over and over.
-pub(super) fn nginx() -> Target {
-    let mut target = Target::new();
-    let (socket, page) = (target.path("socket"), target.path("page.html"));
+pub(super) fn nginx() -> Server {
+    let mut server = Server::new();
+    let (socket, page) = (server.path("socket"), server.path("page.html"));
     fs::write(&page, "some text to be packed ".repeat(2000)).unwrap();
-    let directory = target.scratch.path().display();
+    let directory = server.scratch.path().display();
+    let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
     let configuration = format!(
-        "daemon off; master_process off; user root; pid {directory}/pid;
+        "daemon off; master_process off; {user} pid {directory}/pid;
          error_log {directory}/errors; events {{ }}
          http {{ access_log {directory}/access; gzip on; gzip_types *; gzip_min_length 1;
                  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
@@ -202,10 +194,10 @@ pub(super) fn nginx() -> Target {
                  scgi_temp_path {directory}/scgi;
                  server {{ listen unix:{directory}/socket; root {directory}; }} }}"
     );
-    let file = target.path("nginx.conf");
+    let file = server.path("nginx.conf");
     fs::write(&file, configuration).unwrap();
     let arguments = ["nginx".as_ref(), "-c".as_ref(), file.as_os_str()];
-    target.pid = i32::try_from(target.spawn(arguments).id()).unwrap();
+    server.pid = i32::try_from(server.spawn(arguments).id()).unwrap();
     let ask = move || {
         let mut stream = UnixStream::connect(&socket).ok()?;
         let request = "GET /page.html HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\
@@ -215,20 +207,21 @@ pub(super) fn nginx() -> Target {
         stream.read_to_end(&mut answer).ok()?;
         answer.starts_with(b"HTTP/1.1 200").then_some(())
     };
-    wait_until("nginx does not answer", &ask);
+    until("nginx answers", &ask);
     // Ends with nginx, whose socket then refuses.
     thread::spawn(move || while ask().is_some() {});
-    target
+    server
 }
 
 /// A backend of a Postgres that computes for one client.
-pub(super) fn postgres() -> Target {
-    let mut target = Target::new();
-    let (data, sockets) = (target.for_nobody("data"), target.for_nobody("sockets"));
-    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+pub(super) fn postgres() -> Server {
+    let mut server = Server::new();
+    let (data, sockets) = (server.for_nobody("data"), server.for_nobody("sockets"));
+    let nobody = nobody();
     let made = Command::new("setpriv")
-        .args(nobody)
-        .args(["initdb", "-U", "nobody", "-A", "trust", "--no-sync", "-D"])
+        .args(&nobody)
+        .arg(of_postgres("initdb"))
+        .args(["-U", "nobody", "-A", "trust", "--no-sync", "-D"])
         .arg(&data)
         .current_dir(&data)
         .output()
@@ -236,22 +229,24 @@ pub(super) fn postgres() -> Target {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let (data, sockets) = (data.to_str().unwrap(), sockets.to_str().unwrap());
     let options = ["-c", "listen_addresses=", "-c", "fsync=off"];
-    let server = nobody.into_iter().chain(["postgres", "-D", data, "-k", sockets]).chain(options);
-    target.spawn(server);
-    let client = ["psql", "-h", sockets, "-U", "nobody", "-d", "postgres", "-qAt"];
-    wait_until("Postgres does not answer", || {
-        let ask = Command::new("psql").args(&client[1..]).args(["-c", "select 1"]).output();
+    let program = of_postgres("postgres");
+    let arguments = [program.to_str().unwrap(), "-D", data, "-k", sockets];
+    server.spawn(nobody.into_iter().chain(arguments).chain(options));
+    let psql = of_postgres("psql");
+    let client = [psql.to_str().unwrap(), "-h", sockets, "-U", "nobody", "-d", "postgres", "-qAt"];
+    until("Postgres answers", || {
+        let ask = Command::new(client[0]).args(&client[1..]).args(["-c", "select 1"]).output();
         ask.unwrap().status.success().then_some(())
     });
-    let work = "select sum(length(md5(g::text || 'x')) + ln(g + 1)::int) from \
-                (select g from generate_series(1, 100000) g order by g % 1009) x \\watch 0.001";
-    let commands = ["-c", "select 'pid ' || pg_backend_pid()", "-c", work];
-    // `\watch` must be a command of its own input, not of `-c`.
-    let file = target.path("work.sql");
-    fs::write(&file, format!("{};\n{work}\n", commands[1])).unwrap();
+    // `\watch` repeats what stands before it, and is understood in a file only.
+    let work = "select 'pid ' || pg_backend_pid();
+        select sum(length(md5(g::text || 'x')) + ln(g + 1)::int)
+        from (select g from generate_series(1, 100000) g order by g % 1009) x \\watch 0.001";
+    let file = server.path("work.sql");
+    fs::write(&file, work).unwrap();
     let arguments = client.into_iter().chain(["-f", file.to_str().unwrap()]);
-    let output = target.spawn(arguments).stdout.take().unwrap();
+    let output = server.spawn(arguments).stdout.take().unwrap();
     let line = wait_for_line(output, |line| line.starts_with("pid "));
-    target.pid = line[4..].parse().unwrap();
-    target
+    server.pid = line[4..].parse().unwrap();
+    server
 }
