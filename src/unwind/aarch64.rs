@@ -7,6 +7,7 @@ use super::machine::Machine;
 
 pub(super) static MACHINE: Machine = Machine {
     architecture: Architecture::Aarch64,
+    general: 32,
     // DW_CFA_AARCH64_negate_ra_state has the number of another vendor's.
     vendor: gimli::Vendor::AArch64,
     link: Some(Register(30)),

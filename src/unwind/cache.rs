@@ -5,19 +5,23 @@ use crate::{
     stack::{CodeAddress, ModuleId, NativeFrame},
 };
 
-use super::table::Step;
+use super::{rule::Rule, table::Step};
 
 /// What to do at a code address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// What the unwind data says.
     Step(Step),
+    /// A rule, which leads to an instruction that was interrupted.
+    Resume(Rule),
     /// Load what the kernel saved when it called a signal handler.
     LeaveSignal,
     /// There is no unwind data: see what is plausible.
     Guess,
     /// Follow the frame pointer, even to another stack.
     SwitchStacks,
+    /// Go came here from another stack: find the call there.
+    FindSwitch,
     /// Nobody called this code.
     Root,
 }

@@ -112,12 +112,6 @@ impl<'a> Cfi<'a> {
         Self::new(module.eh_frame(), module.eh_frame_hdr(), module.debug_frame(), machine)
     }
 
-    /// How many bytes there are.
-    pub(super) fn size(&self) -> usize {
-        let eh_frame = self.eh_frame.as_ref().map_or(0, |frames| bytes_of(frames).len());
-        eh_frame + self.debug_frame.as_ref().map_or(0, |frames| bytes_of(frames).len())
-    }
-
     /// The entry for `address` by the sorted table that linkers make, or
     /// `None` where there is no table, or no such entry in it.
     pub(super) fn find(&self, address: u64) -> Option<FdeAt> {

@@ -7,6 +7,8 @@ use crate::{
 };
 
 use super::{
+    cache::Entry,
+    image::Image,
     standing::Standing,
     walk::{Next, Unwinder},
 };
@@ -44,6 +46,46 @@ impl Unwinder {
         if plausible { Ok(Next::Caller(return_address)) } else { Err(End::NoUnwindInfo) }
     }
 
+    /// Leave a function of Go's runtime that has come here from the stack of a
+    /// goroutine: the frame pointer is still that of its caller, and somewhere
+    /// below it lies the return address of the call. It is known by the call
+    /// that leads to the function, and by the size of the frame that holds it.
+    pub(super) fn find_switch(
+        &mut self,
+        entry: &Entry,
+        standing: &mut Standing<'_>,
+        modules: &mut Modules,
+    ) -> Result<Next, End> {
+        /// In bytes: the largest frame that is searched.
+        const FARTHEST: u64 = 4096;
+        let (local, lookup) = (entry.lookup(standing.code), standing.code.lookup());
+        let bias = lookup.0.wrapping_sub(local);
+        let image = entry.module().and_then(|id| self.images.get(&id)).ok_or(End::NoUnwindInfo)?;
+        let start = image.go().and_then(|go| go.entry(local)).ok_or(End::NoUnwindInfo)?;
+        let start = Address(start.wrapping_add(bias));
+        let fp = standing.fp().ok_or(End::UnknownRegister)?;
+        let memory = standing.words.memory();
+        for below in (8..=FARTHEST).step_by(8) {
+            let slot = fp.wrapping_sub(below);
+            let word = standing.words.word(slot).ok_or(End::Unreadable)?;
+            if !self.in_one_mapping(start, Address(word)) {
+                continue;
+            }
+            let image = entry.module().and_then(|id| self.images.get(&id));
+            let go = image.and_then(Image::go).ok_or(End::NoUnwindInfo)?;
+            let caller = word.wrapping_sub(bias).wrapping_sub(1);
+            // The frame pointer is saved just below the return address.
+            let fits = go.distance_at(caller).is_some_and(|distance| distance == below);
+            let code = self.code_before(word, modules, memory).unwrap_or_default();
+            let target = (self.machine.call_target)(&code);
+            if fits && target.map(|target| word.wrapping_add_signed(target)) == Some(start.0) {
+                standing.pop(slot.wrapping_add(8));
+                return Ok(Next::Switched(word));
+            }
+        }
+        Err(End::NoUnwindInfo)
+    }
+
     /// x86: the return address is on top of the stack, or below it is the
     /// caller's frame pointer, just pushed. Also the caller's stack pointer.
     fn guess_by_top(
@@ -55,17 +97,23 @@ impl Unwinder {
         let sp = standing.sp()?;
         let top = standing.words.word(sp)?;
         let memory = standing.words.memory();
-        // A stub may have been jumped to, by a function that lies anywhere.
-        let code = self.code(pc, self.machine.longest_call, modules, memory).unwrap_or_default();
-        let callee = (!(self.machine.is_stub)(&code)).then_some(pc);
-        if standing.fp() == Some(top) && top != 0 {
-            let return_address = standing.words.word(sp.wrapping_add(8))?;
-            if self.is_behind_call(return_address, callee, modules, memory) {
-                return Some((return_address, sp.wrapping_add(16)));
+        let pushed = standing.fp() == Some(top) && top != 0;
+        let above = if pushed { standing.words.word(sp.wrapping_add(8)) } else { None };
+        for (found, size) in [(above, 16), (Some(top), 8)] {
+            let Some(found) = found.filter(|found| *found != 0) else { continue };
+            // Most words are no code, and its bytes need not be read.
+            if !self.space.is_executable(Address(found - 1)) {
+                continue;
+            }
+            // A stub may have been jumped to, by a function that lies anywhere.
+            let code = self.code(pc, self.machine.longest_call, modules, memory);
+            let is_stub = code.is_some_and(|code| (self.machine.is_stub)(&code));
+            let callee = (!is_stub).then_some(pc);
+            if self.is_behind_call(found, callee, modules, memory) {
+                return Some((found, sp.wrapping_add(size)));
             }
         }
-        let found = self.is_behind_call(top, callee, modules, memory);
-        found.then_some((top, sp.wrapping_add(8)))
+        None
     }
 
     /// aarch64: the link register still holds the return address if the call

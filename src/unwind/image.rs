@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::{module::Module, stack::End};
+use crate::{
+    module::Module,
+    stack::{CodeAddress, End},
+};
 
 use super::{
     cache::Action,
     cfi::{Cfi, Context, Covered, FdeAt, covering},
+    golang::GoTable,
+    located::Located,
     machine::Machine,
-    rule::Rule,
+    rule::{ReturnAddress, Rule},
     table::{Found, Step, Table},
     tables::Tables,
 };
@@ -26,24 +31,43 @@ pub(super) struct Image {
     index: Option<Vec<Covered>>,
     /// How many rows gimli evaluated.
     rows: usize,
+    located: Located,
 }
 
 impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
-        Self { module, table: None, index: None, rows: 0 }
+        let located = Located::of(&module);
+        Self { module, table: None, index: None, rows: 0, located }
     }
 
-    /// What to do at `address`, as the image counts.
+    /// Its unwind data.
+    pub(super) fn cfi(&self, machine: &Machine) -> Cfi<'_> {
+        self.located.cfi(&self.module, machine)
+    }
+
+    /// Go's own table.
+    pub(super) fn go(&self) -> Option<GoTable<'_>> {
+        self.located.go(&self.module)
+    }
+
+    /// What to do at `code`, whose address is as the image counts.
     pub(super) fn action(
         &mut self,
-        address: u64,
+        code: CodeAddress,
         tables: &Tables,
         machine: &'static Machine,
         context: &mut Context,
     ) -> Result<Action, End> {
+        let address = code.lookup().0;
+        let is_return = matches!(code, CodeAddress::Return(_));
+        // It is exact, and the other data of Go programs says nothing of the
+        // frame pointer.
+        let go = self.go().and_then(|go| go.action(address, is_return, machine));
+        if let Some(action) = go {
+            return Ok(action);
+        }
         if self.table.is_none() {
-            let size = Cfi::of(&self.module, machine).size();
-            self.table = tables.table(&self.module, machine, self.rows, size);
+            self.table = tables.table(&self.module, machine, self.rows, self.located.size);
         }
         let step = match self.table.as_ref().map(|table| table.find(address)) {
             Some(Found::Step(step)) => Some(*step),
@@ -51,6 +75,7 @@ impl Image {
             Some(Found::Beyond) | None => self.row_by_row(address, machine, context)?,
         };
         Ok(match step {
+            Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,
             Some(step) => Action::Step(step),
             // musl's `_start` has no unwind data.
             None if address.wrapping_sub(self.module.entry()) < START_SIZE => Action::Root,
@@ -64,7 +89,7 @@ impl Image {
         machine: &Machine,
         context: &mut Context,
     ) -> Result<Option<Step>, End> {
-        let cfi = Cfi::of(&self.module, machine);
+        let cfi = self.located.cfi(&self.module, machine);
         let Some(at) = entry(&cfi, &mut self.index, address) else { return Ok(None) };
         self.rows = self.rows.saturating_add(1);
         let rule = cfi.with_row(at, address, context, |row| Rule::of(row, machine));

@@ -9,6 +9,9 @@ use super::{aarch64, x86_64};
 pub(super) struct Machine {
     /// The names of its registers.
     pub(super) architecture: Architecture,
+    /// How many registers have the first numbers and may hold an address; the
+    /// rest are vectors.
+    pub(super) general: u16,
     /// Whose call frame instructions its compilers use.
     pub(super) vendor: gimli::Vendor,
     /// The register that holds the return address when a function begins;

@@ -14,8 +14,10 @@
 mod aarch64;
 mod cache;
 mod cfi;
+mod golang;
 mod guess;
 mod image;
+mod located;
 mod machine;
 mod rule;
 mod standing;
@@ -30,3 +32,6 @@ pub use rule::{Cfa, ReturnAddress, Rule};
 pub use table::{Found, Step, Table};
 pub use tables::{Builder, Tables};
 pub use walk::{MAX_FRAMES, Unwinder, Walk};
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,7 @@ impl Rule {
                 return_address = Some(return_address_of(rule, machine)?);
                 continue;
             }
-            if usize::from(register) >= Registers::COUNT {
+            if register >= machine.general {
                 continue;
             }
             let preserved = machine.preserved >> register & 1 == 1;
@@ -217,6 +217,11 @@ pub(super) fn evaluate(
     machine: &Machine,
 ) -> Result<u64, End> {
     let before = *registers;
+    let column = row.return_column();
+    let return_rule = row.row.register(gimli::Register(column));
+    if matches!(return_rule, Some(RegisterRule::Undefined)) {
+        return Err(End::Root);
+    }
     let cfa = match row.row.cfa() {
         CfaRule::RegisterAndOffset { register, offset } => {
             let base = before.get(Register(register.0)).ok_or(End::UnknownRegister)?;
@@ -243,9 +248,7 @@ pub(super) fn evaluate(
         }
         RegisterRule::Constant(value) => Ok(*value),
     };
-    let column = row.return_column();
-    let return_address = match row.row.register(gimli::Register(column)) {
-        Some(RegisterRule::Undefined) => return Err(End::Root),
+    let return_address = match return_rule {
         Some(rule) => value(&rule, machine.link)?,
         None => {
             let link = machine.link.ok_or(End::BadUnwindInfo)?;

@@ -87,7 +87,7 @@ fn pays(rows: usize, size: usize) -> bool {
 
 impl Builder {
     /// The table of `module`, if it is ready. If not, it will be.
-    fn table(&self, module: &Arc<Module>) -> Option<Arc<Table>> {
+    pub(super) fn table(&self, module: &Arc<Module>) -> Option<Arc<Table>> {
         let key = Arc::as_ptr(module).addr();
         let mut images = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = images.all.get(&key) {

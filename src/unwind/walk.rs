@@ -1,6 +1,6 @@
 //! The walk from the innermost frame to the root.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range};
 
 use rustc_hash::FxBuildHasher;
 
@@ -14,7 +14,7 @@ use crate::{
 use super::{
     aarch64,
     cache::{Action, Cache, Entry},
-    cfi::{Cfi, Context, FdeAt},
+    cfi::Context,
     image::Image,
     machine::Machine,
     rule::Rule,
@@ -39,7 +39,7 @@ pub struct Unwinder {
     pub(super) machine: &'static Machine,
     pub(super) space: AddressSpace,
     tables: Tables,
-    images: HashMap<ModuleId, Image, FxBuildHasher>,
+    pub(super) images: HashMap<ModuleId, Image, FxBuildHasher>,
     pub(super) cache: Cache,
     context: Box<Context>,
     /// Room for a walk to write in.
@@ -160,8 +160,9 @@ impl Unwinder {
         walk.frames = frames.len() - before;
         walk.fault = standing.words.fault;
         if standing.switches == 0 {
-            let needed = walk.fault.map_or(0, |fault| fault.0.saturating_add(8));
-            walk.highest = Address(needed.max(standing.floor));
+            let on_it = |fault: &Address| fault.0.wrapping_sub(standing.floor) < OTHER_STACK;
+            let fault = walk.fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
+            walk.highest = Address(fault.max(standing.floor));
         }
         self.saved = standing.into_saved();
         walk
@@ -215,12 +216,14 @@ impl Unwinder {
         };
         let id = module.id();
         let image = self.images.entry(id).or_insert_with(|| Image::new(module));
-        let local = code.address().0.wrapping_sub(bias);
-        let action = if is_trampoline(&image.module, code, local, self.machine) {
+        let local = match code {
+            CodeAddress::Instruction(at) => CodeAddress::Instruction(at.plus(bias.wrapping_neg())),
+            CodeAddress::Return(at) => CodeAddress::Return(at.plus(bias.wrapping_neg())),
+        };
+        let action = if is_trampoline(&image.module, local, self.machine) {
             Ok(Action::LeaveSignal)
         } else {
-            let lookup = code.lookup().0.wrapping_sub(bias);
-            image.action(lookup, &self.tables, self.machine, &mut self.context)
+            image.action(local, &self.tables, self.machine, &mut self.context)
         };
         let (action, damage) = match action {
             Ok(action) => (action, None),
@@ -240,30 +243,22 @@ impl Unwinder {
             Action::Step(Step::Rule(rule)) => standing.take(rule).map(Next::Caller),
             Action::Step(Step::Row(at)) => {
                 let image = entry.module().and_then(|id| self.images.get(&id));
-                let module = Arc::clone(&image.ok_or(End::NoUnwindInfo)?.module);
-                self.evaluate(&module, *at, entry.lookup(standing.code), standing)
+                let cfi = image.ok_or(End::NoUnwindInfo)?.cfi(self.machine);
+                let address = entry.lookup(standing.code);
+                cfi.with_row(*at, address, &mut self.context, |row| {
+                    let next = standing.evaluate(row)?;
+                    let is_signal = row.fde.is_signal_trampoline();
+                    Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
+                })
+                .unwrap_or(Err(End::BadUnwindInfo))
             }
+            Action::Resume(rule) => standing.take(rule).map(Next::Interrupted),
             Action::LeaveSignal => standing.leave_signal().map(Next::Interrupted),
             Action::SwitchStacks => standing.follow_frame_pointer(0).map(Next::Switched),
+            Action::FindSwitch => self.find_switch(entry, standing, modules),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
-    }
-
-    fn evaluate(
-        &mut self,
-        module: &Module,
-        at: FdeAt,
-        address: u64,
-        standing: &mut Standing<'_>,
-    ) -> Result<Next, End> {
-        let cfi = Cfi::of(module, self.machine);
-        cfi.with_row(at, address, &mut self.context, |row| {
-            let next = standing.evaluate(row)?;
-            let is_signal = row.fde.is_signal_trampoline();
-            Ok(if is_signal { Next::Interrupted(next) } else { Next::Caller(next) })
-        })
-        .unwrap_or(Err(End::BadUnwindInfo))
     }
 
     /// Go on where `next` leads, if the stack moves on.
@@ -286,7 +281,7 @@ impl Unwinder {
         if let Some(after) = standing.sp() {
             let before = standing.floor;
             let is_near = after > before && after - before < OTHER_STACK;
-            if may_switch && !is_near {
+            if !is_near && (may_switch || after > before) {
                 if standing.switches == 0 {
                     *highest = Address(before);
                 }
@@ -341,7 +336,8 @@ fn unchanged(before: &[Mapping], after: &[Mapping]) -> Vec<Range<Address>> {
 /// Whether `code` is where a signal handler returns to: by its bytes, since
 /// not every C library has unwind data for it. The system call itself is the
 /// second instruction.
-fn is_trampoline(module: &Module, code: CodeAddress, local: u64, machine: &Machine) -> bool {
+fn is_trampoline(module: &Module, code: CodeAddress, machine: &Machine) -> bool {
+    let local = code.address().0;
     let bytes = machine.trampoline;
     let second = match machine.architecture {
         Architecture::X86_64 => 7,

@@ -6,6 +6,7 @@ use super::machine::Machine;
 
 pub(super) static MACHINE: Machine = Machine {
     architecture: Architecture::X86_64,
+    general: 17,
     vendor: gimli::Vendor::Default,
     link: None,
     // rbx, rbp, r12 to r15: section 3.2.1.

@@ -107,7 +107,7 @@ impl Drop for Held {
 
 /// The memory of a process as it is now.
 #[derive(Clone, Copy)]
-pub(super) struct Live(pub(super) i32);
+pub(crate) struct Live(pub(crate) i32);
 
 impl Memory for Live {
     fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {

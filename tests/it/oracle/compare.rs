@@ -91,6 +91,8 @@ pub(super) enum Outcome {
     EndsEarlier,
     /// All of our frames are its, and it ends after we do.
     EndsLater,
+    /// The same, but for the caller of the innermost frame, which it misses.
+    SkipsCaller,
     /// From one frame on they are different.
     Parts,
 }
@@ -105,6 +107,7 @@ fn outcome(ours: &[Point], theirs: &[Point]) -> Outcome {
         (true, true) => Outcome::Same,
         (false, true) => Outcome::EndsEarlier,
         (true, false) => Outcome::EndsLater,
+        (false, false) if common == 1 && ours.get(2..) == theirs.get(1..) => Outcome::SkipsCaller,
         (false, false) => Outcome::Parts,
     }
 }

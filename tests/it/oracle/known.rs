@@ -1,11 +1,11 @@
 //! Where others see another stack than `spy` does, and why.
 //! `docs/differences.md` explains each.
 
-use super::compare::Outcome::{self, EndsEarlier, EndsLater, Parts};
+use super::compare::Outcome::{self, EndsEarlier, EndsLater, Parts, SkipsCaller};
 
 /// An unwinder that is known to see something else.
 pub(super) struct Known {
-    /// In which program; empty for any.
+    /// In which programs: a part of what they are called; empty for any.
     pub(super) program: &'static str,
     /// In which image the innermost frame is; empty for any.
     pub(super) inside: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct Known {
     pub(super) outcomes: &'static [Outcome],
 }
 
-const GUESSES: &[Outcome] = &[EndsEarlier, EndsLater, Parts];
+const GUESSES: &[Outcome] = &[EndsEarlier, EndsLater, Parts, SkipsCaller];
 
 /// All of them.
 pub(super) const KNOWN: &[Known] = &[
@@ -29,6 +29,21 @@ pub(super) const KNOWN: &[Known] = &[
     Known { program: "", inside: "[vdso]", by: "libunwind", outcomes: GUESSES },
     // It gives up where the program counter is no code.
     Known { program: "shapes", inside: "", by: "libunwind", outcomes: &[EndsEarlier] },
+    // It finds no unwind data in static programs, and not all that the linker
+    // of Rust writes.
+    Known { program: "-static", inside: "", by: "libunwind", outcomes: GUESSES },
+    Known { program: "hot.rs", inside: "", by: "libunwind", outcomes: GUESSES },
+    // A thread that was made, and has not run yet: there is no unwind data
+    // there, so it goes wherever the registers of the thread's maker lead.
+    Known { program: "", inside: "libc.so.6", by: "libunwind", outcomes: &[EndsLater] },
+    // It knows nothing of Go's functions, and goes by frame pointers or ends.
+    Known { program: "hot.go", inside: "", by: "libunwind", outcomes: GUESSES },
+    Known { program: "hot.go", inside: "", by: "framehop", outcomes: GUESSES },
+    // They do not try the top of the stack in JIT code.
+    Known { program: "java", inside: "", by: "libunwind", outcomes: &[SkipsCaller] },
+    Known { program: "java", inside: "", by: "framehop", outcomes: &[SkipsCaller] },
+    Known { program: "node", inside: "", by: "libunwind", outcomes: &[SkipsCaller] },
+    Known { program: "node", inside: "", by: "framehop", outcomes: &[SkipsCaller] },
     // It finds the frame by rsp and rbp alone, which assembly uses as it likes.
     Known { program: "openssl", inside: "", by: "framehop", outcomes: GUESSES },
 ];
@@ -36,10 +51,9 @@ pub(super) const KNOWN: &[Known] = &[
 /// Whether it is known that `by` sees `outcome` in `program`, when the
 /// innermost frame is in the image `inside`.
 pub(super) fn is_known(program: &str, inside: &str, by: &str, outcome: Outcome) -> bool {
-    let fits = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
     let explains = |known: &Known| {
-        fits(known.program, program)
-            && fits(known.inside, inside)
+        program.contains(known.program)
+            && (known.inside.is_empty() || known.inside == inside)
             && known.by == by
             && known.outcomes.contains(&outcome)
     };
