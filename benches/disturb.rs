@@ -3,7 +3,8 @@
 //! and watched, so that whatever else the machine does falls on both.
 //!
 //! `cargo bench --bench disturb [-- NAME...]` prints a row a case, with the
-//! bar that it has to clear, and fails when one does not.
+//! bar that it has to clear, and fails when one does not. On a machine that
+//! does much else, `--first` gives both a priority before all that has none.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ use serde_json::Value;
 #[path = "../tests/it/target.rs"]
 mod target;
 
-use target::{Target, until};
+use target::{Target, build, first, until};
 
 /// How long the target is watched, and left alone, at a time.
 const WINDOW: Duration = Duration::from_millis(800);
@@ -49,6 +50,18 @@ fn main() -> ExitCode {
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Whether the machine does much else.
+fn come_first() -> bool {
+    std::env::args().any(|argument| argument == "--first")
+}
+
+/// Start a target.
+fn target(source: &str, arguments: &[&str]) -> Target {
+    let mut command = Command::new(build(source, &["-O2"]));
+    command.args(arguments);
+    Target::run(if come_first() { first(1, command) } else { command })
 }
 
 type Case = (&'static str, fn() -> Vec<Row>);
@@ -112,8 +125,9 @@ impl Observer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spy"));
         command.args(["record", "--format", "collapsed", "--output", "/dev/null"]);
         command.args(["--rate", &rate.to_string(), "--pid", &target.number(), "--stats"]);
-        command.arg(stats.path()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        command.arg(stats.path());
+        let mut command = if come_first() { first(2, command) } else { command };
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let open = format!("/proc/{}/fd", child.id());
         let task = format!("/{}/task/", target.pid());
         until("spy watches", || {
@@ -174,7 +188,7 @@ fn middle(values: &mut [f64]) -> (f64, (f64, f64)) {
 /// How much of its speed a target with `idle` sleeping threads and a busy one
 /// keeps, and what the observer uses of a CPU, startup and output aside.
 fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Row> {
-    let mut target = Target::start("many.c", &["-O2"], &[&idle.to_string(), "1"]);
+    let mut target = target("many.c", &[&idle.to_string(), "1"]);
     speed(&mut target);
     let (mut ratios, mut used, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..PAIRS {
@@ -201,7 +215,7 @@ fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Ro
 
 /// Whether the rate is kept that was asked for.
 fn keep_the_rate() -> Vec<Row> {
-    let target = Target::start("many.c", &["-O2"], &["0", "1"]);
+    let target = target("many.c", &["0", "1"]);
     let observer = Observer::start(&target, 10_000);
     thread::sleep(Duration::from_secs(10));
     let stats = observer.finish();
@@ -217,7 +231,7 @@ fn keep_the_rate() -> Vec<Row> {
 /// How long it takes from the first sight of a target to its first sample.
 fn first_sample() -> Vec<Row> {
     let libraries = Path::new("/usr/lib/x86_64-linux-gnu");
-    let target = Target::start("libraries.c", &["-O2"], &[libraries.to_str().unwrap(), "100"]);
+    let target = target("libraries.c", &[libraries.to_str().unwrap(), "100"]);
     let mut times = Vec::new();
     for _ in 0..10 {
         let stats = Observer::start(&target, 100).finish();
@@ -231,7 +245,7 @@ fn first_sample() -> Vec<Row> {
 /// Whether what is kept grows with the samples. The first seconds are for what
 /// is kept of each image and of each distinct stack.
 fn memory() -> Vec<Row> {
-    let target = Target::start("hot.c", &["-O2"], &["8"]);
+    let target = target("hot.c", &["8"]);
     let observer = Observer::start(&target, 10_000);
     thread::sleep(Duration::from_secs(5));
     let early = observer.memory();

@@ -112,6 +112,20 @@ pub fn clip(text: &str, letters: usize) -> Cow<'_, str> {
     Cow::Owned(kept + "…")
 }
 
+/// `text` cut to at most `letters` letters, of which one in the middle then is
+/// `…`: the end of a function's name tells more than the middle.
+pub fn clip_middle(text: &str, letters: usize) -> Cow<'_, str> {
+    let all = text.chars().count();
+    if all <= letters {
+        return Cow::Borrowed(text);
+    }
+    let kept = letters.saturating_sub(1);
+    let head = kept.div_ceil(2);
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(all - (kept - head)).collect();
+    Cow::Owned(start + "…" + &end)
+}
+
 /// A count with its thousands set apart: `12,345`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -211,5 +225,8 @@ mod tests {
         assert_eq!(bytes(12 << 20), "12 MiB");
         assert_eq!(clip("abcdef", 4), "abc…");
         assert_eq!(clip("abcd", 4), "abcd");
+        assert_eq!(clip_middle("abcdefgh", 6), "abc…gh");
+        assert_eq!(clip_middle("abcdefgh", 8), "abcdefgh");
+        assert_eq!(clip_middle("abcdefgh", 0), "…");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     memory::Address,
     process::{LiveMemory, Process},
     snapshot::{Architecture, Registers},
-    sys::{ptrace, signal},
+    sys::{priority, ptrace, signal},
     task::{Syscall, Tid},
 };
 
@@ -94,6 +94,29 @@ pub struct Catch {
     pub interrupted: Option<Syscall>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+enum Urgency {
+    #[default]
+    Ordinary,
+    Urgent,
+    /// It was refused.
+    Refused,
+}
+
+impl Urgency {
+    fn set(&mut self, urgent: bool) {
+        *self = match (*self, urgent) {
+            (Self::Ordinary, true) if priority::set_urgent(true) => Self::Urgent,
+            (Self::Ordinary, true) => Self::Refused,
+            (Self::Urgent, false) => {
+                priority::set_urgent(false);
+                Self::Ordinary
+            }
+            _ => return,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     ask: Ask,
@@ -108,6 +131,9 @@ struct Pending {
 #[derive(Debug, Default)]
 pub struct Stops {
     pending: FxHashMap<Tid, Pending>,
+    /// Whether this program goes before others. A thread that has stopped
+    /// waits for us; on a busy machine it would do so for milliseconds.
+    urgent: Urgency,
     calls: u64,
     tracer: PhantomData<*const ()>,
 }
@@ -140,6 +166,7 @@ impl Stops {
     pub fn ask(&mut self, ask: Ask) -> io::Result<()> {
         self.calls += 2;
         ptrace::seize(ask.tid)?;
+        self.urgent.set(true);
         let running = Instant::now();
         // A thread that dies here will be reaped when it arrives as ended.
         let _ = ptrace::interrupt(ask.tid);
@@ -156,8 +183,19 @@ impl Stops {
         until: Instant,
         of: impl Fn(Tid) -> Option<(&'a Process, &'a LiveMemory, Option<&'a Gate>)>,
     ) -> Option<Arrival> {
+        let arrival = self.wait(until, of);
+        self.urgent.set(arrival.is_some() && !self.pending.is_empty());
+        arrival
+    }
+
+    fn wait<'a>(
+        &mut self,
+        until: Instant,
+        of: impl Fn(Tid) -> Option<(&'a Process, &'a LiveMemory, Option<&'a Gate>)>,
+    ) -> Option<Arrival> {
         let mut patience = SPIN;
         while !self.pending.is_empty() {
+            self.urgent.set(true);
             self.calls += 1;
             let before = Instant::now();
             match ptrace::poll() {

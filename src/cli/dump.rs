@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, Write};
 use anyhow::Context;
 
 use super::{
+    candidates,
     console::Console,
     exit::{self, Exit},
     names,
-    plan::{self, Language},
+    plan::{self, Language, Targets},
     refusal, target,
 };
 use crate::{
@@ -20,7 +21,10 @@ use crate::{
 /// Look once at each process that is meant. One that cannot be looked at does
 /// not keep the others from being shown.
 pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
-    let pids = target::processes(&job.targets, console)?.unwrap_or_default();
+    let pids = match &job.targets {
+        Targets::Processes(pids) => pids.clone(),
+        Targets::Unsaid | Targets::Command(_) => vec![candidates::choose(console)?],
+    };
     let mut processes = Vec::new();
     let mut exit = Exit::Done;
     for pid in pids {
@@ -36,6 +40,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
 }
 
 fn look(pid: Pid) -> anyhow::Result<Process> {
+    target::check(pid)?;
     let found = sampler::dump(pid).map_err(|error| refusal::explain(&error))?;
     let names = names::of_dump(&found);
     let threads = found.threads.into_iter().zip(names).map(|(thread, frames)| Thread {

@@ -46,6 +46,8 @@ const BLINK: Duration = Duration::from_millis(100);
 enum Event {
     /// A signal arrived.
     Signal(Signal),
+    /// Nothing is watched any more.
+    Watched,
     /// The recording was written, or failed; with the lines to say.
     Written(anyhow::Result<Vec<String>>),
     /// The command ended.
@@ -181,9 +183,11 @@ impl Work {
     }
 
     /// Record and write; the lines to say when the files are in their places.
-    fn run(self, control: &Control) -> anyhow::Result<Vec<String>> {
+    fn run(self, control: &Control, events: &Sender<Event>) -> anyhow::Result<Vec<String>> {
         let options = sampler::Options { rate: self.job.options.rate, duration: self.job.duration };
-        let (profile, costs, names) = match sampler::record(&self.targets, &options, control) {
+        let recorded = sampler::record(&self.targets, &options, control);
+        let _ = events.send(Event::Watched);
+        let (profile, costs, names) = match recorded {
             Ok(recording) => {
                 let names = names::of_recording(&recording);
                 (recording.profile, recording.costs, names)
@@ -225,6 +229,17 @@ impl Work {
     }
 }
 
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The targets are watched.
+    Watching,
+    /// Names are looked up, and the file is written.
+    Writing,
+    /// It is only waited for the command.
+    Written,
+}
+
 /// What the thread that decides hears, and from whom.
 struct Door {
     inbox: Receiver<Event>,
@@ -233,6 +248,7 @@ struct Door {
     /// The command, to which the signals that end a recording are passed on.
     child: Option<Pid>,
     progress: ProgressBar,
+    stage: Stage,
     duration: Option<Duration>,
     began: Instant,
 }
@@ -255,14 +271,23 @@ impl Door {
             ProgressBar::hidden()
         };
         let (control, began) = (Arc::default(), Instant::now());
-        Ok(Self { inbox, events, control, child, progress, duration, began })
+        Ok(Self {
+            inbox,
+            events,
+            control,
+            child,
+            progress,
+            stage: Stage::Watching,
+            duration,
+            began,
+        })
     }
 
     /// Start a thread on `work`.
     fn record(&self, work: Work) {
         let (control, events) = (Arc::clone(&self.control), self.events.clone());
         thread::spawn(move || {
-            let result = panic::catch_unwind(AssertUnwindSafe(|| work.run(&control)));
+            let result = panic::catch_unwind(AssertUnwindSafe(|| work.run(&control, &events)));
             // Without this a panic would be waited for forever.
             let result =
                 result.unwrap_or_else(|_| Err(anyhow!("the recording broke off: a bug of spy")));
@@ -275,10 +300,13 @@ impl Door {
         let written = loop {
             match self.next()? {
                 Event::Written(result) => break result,
+                // Looking names up in large files takes a while.
+                Event::Watched => self.stage = Stage::Writing,
                 Event::Signal(_) | Event::Ended(_) => {}
             }
         };
         self.progress.finish_and_clear();
+        self.stage = Stage::Written;
         Some(written)
     }
 
@@ -289,7 +317,7 @@ impl Door {
         loop {
             match self.next()? {
                 Event::Ended(exit) => break Some(exit),
-                Event::Signal(_) | Event::Written(_) => {}
+                Event::Signal(_) | Event::Watched | Event::Written(_) => {}
             }
         }
     }
@@ -300,14 +328,14 @@ impl Door {
         loop {
             match self.inbox.recv_timeout(BLINK) {
                 Ok(Event::Signal(signal)) => {
-                    let again = self.control.stop.swap(true, Ordering::Relaxed);
-                    if signal == Signal::SIGINT && again {
-                        self.progress.finish_and_clear();
-                        return None;
-                    }
                     // The terminal has sent its own interrupt to the command.
                     if let Some(child) = self.child.filter(|_| signal != Signal::SIGINT) {
                         child::pass_on(signal, child);
+                    }
+                    let again = self.control.stop.swap(true, Ordering::Relaxed);
+                    if signal == Signal::SIGINT && self.can_be_given_up(again) {
+                        self.progress.finish_and_clear();
+                        return None;
                     }
                     return Some(Event::Signal(signal));
                 }
@@ -319,10 +347,25 @@ impl Door {
         }
     }
 
-    fn show_progress(&self) {
-        if !self.progress.is_hidden() && !self.progress.is_finished() {
-            let text = summary::progress(&self.control, self.began.elapsed(), self.duration);
-            self.progress.set_message(text);
+    /// Whether an interrupt ends this program at once; `again`: it was told to
+    /// stop before. When all is written, there is nothing left to give up: an
+    /// interrupt then is between the terminal and the command.
+    fn can_be_given_up(&self, again: bool) -> bool {
+        match self.stage {
+            Stage::Watching => again,
+            Stage::Writing => again || self.child.is_none(),
+            Stage::Written => false,
         }
+    }
+
+    fn show_progress(&self) {
+        if self.progress.is_hidden() || self.progress.is_finished() {
+            return;
+        }
+        self.progress.set_message(if self.stage == Stage::Writing {
+            "Looking names up, and writing  (Ctrl-C gives up)".to_owned()
+        } else {
+            summary::progress(&self.control, self.began.elapsed(), self.duration)
+        });
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn name(pid: Pid) -> String {
     escape(String::from_utf8_lossy(&bytes).trim_end()).into_owned()
 }
 
-fn check(pid: Pid) -> Result<(), Failure> {
+/// Whether `pid` can be watched at all.
+pub(super) fn check(pid: Pid) -> Result<(), Failure> {
     if u32::try_from(pid.0) == Ok(std::process::id()) {
         return Err(Failure::usage(format!("process {pid} is this spy"))
             .why("it would stop itself, and wait forever to be let go"));

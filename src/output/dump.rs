@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Paths;
 use crate::{
     stack::{End, Symbol},
-    style::{Paint, Role, clip, escape},
+    style::{Paint, Role, clip_middle, escape},
     task::{Pid, State, Tid},
 };
 
@@ -105,7 +105,7 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
 /// `text` cut to what a line has left after `taken` letters.
 fn cut(text: &str, width: Option<usize>, taken: usize) -> String {
     match width {
-        Some(width) => clip(text, width.saturating_sub(taken)).into_owned(),
+        Some(width) => clip_middle(text, width.saturating_sub(taken)).into_owned(),
         None => text.to_owned(),
     }
 }

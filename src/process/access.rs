@@ -52,19 +52,20 @@ pub struct Facts {
     pub descendant: bool,
     /// Whether our own system calls are filtered.
     pub filtered: bool,
-    /// What we run in.
+    /// How a capability is had here.
     pub surroundings: Surroundings,
 }
 
 /// Where this program runs, which says how a capability is had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Surroundings {
-    /// On the machine itself.
+    /// Where root has the capability: on the machine itself, or in a container
+    /// that was given it.
     #[default]
     Host,
-    /// In a container.
+    /// In a container that was not given it.
     Container,
-    /// In a pod.
+    /// In a pod that was not given it.
     Kubernetes,
 }
 
@@ -280,7 +281,7 @@ pub fn facts(pid: Pid) -> Facts {
             .and_then(|scope| scope.trim().parse().ok()),
         descendant: is_descendant(status.parent, own.pid),
         filtered: own.seccomp != 0,
-        surroundings: surroundings(),
+        surroundings: surroundings(&own),
     }
 }
 
@@ -332,9 +333,11 @@ fn is_descendant(parent: i32, own: i32) -> bool {
     false
 }
 
-fn surroundings() -> Surroundings {
+fn surroundings(own: &Status) -> Surroundings {
     let there = |path: &str| Path::new(path).exists();
-    if there("/var/run/secrets/kubernetes.io") {
+    if own.bounding >> CAP_SYS_PTRACE & 1 == 1 {
+        Surroundings::Host
+    } else if there("/var/run/secrets/kubernetes.io") {
         Surroundings::Kubernetes
     } else if there("/.dockerenv") || there("/run/.containerenv") {
         Surroundings::Container

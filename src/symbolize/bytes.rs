@@ -4,11 +4,42 @@
 //! and points into the module's file. Counting references costs a little at
 //! each clone; borrowing would need `unsafe`, or a leak.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, cell::Cell, fmt, sync::Arc};
 
 use gimli::{Error, LittleEndian, Reader, ReaderOffsetId};
 
 use crate::module::{FileBytes, Module};
+
+/// How much of the stack may be used between [`bounded`] and a read, in bytes.
+const MAX_STACK: usize = 512 << 10;
+
+thread_local! {
+    /// Where the stack was at the last [`bounded`].
+    static BEGAN: Cell<usize> = const { Cell::new(0) };
+    /// How many bytes may still be read.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Run `work`, which reads debug information, and let it read at most `most`
+/// bytes.
+///
+/// Whoever made the debug information may have nested it a million deep, or
+/// let a million functions share a million ranges; the library that reads it
+/// follows. All that it does is to read, so that is where it is stopped.
+pub(super) fn bounded<T>(most: usize, work: impl FnOnce() -> T) -> T {
+    BEGAN.set(here());
+    LEFT.set(most);
+    let done = work();
+    BEGAN.set(0);
+    LEFT.set(usize::MAX);
+    done
+}
+
+/// About where the stack is: it grows downwards.
+fn here() -> usize {
+    let marker = 0_u8;
+    (&raw const marker).addr()
+}
 
 /// What holds bytes.
 enum Owner {
@@ -74,6 +105,17 @@ impl Bytes {
         }
     }
 
+    /// Account for `len` bytes that are read.
+    #[inline]
+    fn spend(&self, len: usize) -> gimli::Result<()> {
+        let left = LEFT.get().checked_sub(len);
+        if left.is_none() || BEGAN.get().saturating_sub(here()) > MAX_STACK {
+            return Err(self.eof());
+        }
+        LEFT.set(left.unwrap_or_default());
+        Ok(())
+    }
+
     fn eof(&self) -> Error {
         Error::UnexpectedEof(self.offset_id())
     }
@@ -137,7 +179,9 @@ impl Reader for Bytes {
 
     #[inline]
     fn find(&self, byte: u8) -> gimli::Result<usize> {
-        self.slice().iter().position(|&at| at == byte).ok_or_else(|| self.eof())
+        let found = self.slice().iter().position(|&at| at == byte);
+        self.spend(found.unwrap_or(self.len()))?;
+        found.ok_or_else(|| self.eof())
     }
 
     #[inline]
@@ -174,6 +218,7 @@ impl Reader for Bytes {
 
     #[inline]
     fn read_slice(&mut self, into: &mut [u8]) -> gimli::Result<()> {
+        self.spend(into.len())?;
         let found = self.slice().get(..into.len()).ok_or_else(|| self.eof())?;
         into.copy_from_slice(found);
         self.start += into.len();
@@ -202,5 +247,22 @@ mod tests {
         assert!(whole.part(3, 3).is_none());
         assert!(whole.part(u64::MAX, 1).is_none());
         assert_eq!(whole.part(3, 2).unwrap().slice(), [4, 0xff]);
+    }
+
+    fn descend(bytes: &mut Bytes, depth: usize) -> usize {
+        match bytes.read_u8() {
+            Ok(_) => descend(bytes, depth + 1) + usize::from(depth == usize::MAX),
+            Err(_) => depth,
+        }
+    }
+
+    #[test]
+    fn reading_ends_when_it_goes_too_deep_or_on_for_too_long() {
+        let mut bytes = Bytes::copied(vec![0; 10 << 20]);
+        let depth = bounded(usize::MAX, || descend(&mut bytes, 0));
+        assert!((100..1_000_000).contains(&depth), "{depth}");
+        let read = bounded(1000, || (0..).take_while(|_| bytes.read_u8().is_ok()).count());
+        assert_eq!(read, 1000);
+        assert!(bytes.read_u8().is_ok());
     }
 }

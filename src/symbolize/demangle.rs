@@ -8,7 +8,7 @@ const MAX_MANGLED: usize = 16 << 10;
 
 /// The longest name that is shown, in bytes. A name may refer to parts of
 /// itself, so that a short one can grow without end.
-const MAX_NAME: usize = 2 << 10;
+const MAX_NAME: usize = 4 << 10;
 
 /// How deep a C++ name may nest.
 const MAX_DEPTH: u32 = 96;
@@ -32,7 +32,19 @@ fn rust(name: &str) -> Option<String> {
     Bounded::show(format_args!("{symbol:#}"))
 }
 
+/// The name of a C++ function; also of what adjusts `this` and then is the
+/// function (`_ZTh` and `_ZTv`, with a number or two of bytes).
 fn cpp(name: &str) -> Option<String> {
+    let (kind, numbers, rest) = match (name.strip_prefix("_ZTh"), name.strip_prefix("_ZTv")) {
+        (Some(rest), _) => ("non-virtual", 1, rest),
+        (_, Some(rest)) => ("virtual", 2, rest),
+        _ => return itanium(name),
+    };
+    let encoding = rest.splitn(numbers + 1, '_').nth(numbers)?;
+    Some(format!("{kind} thunk to {}", itanium(&format!("_Z{encoding}"))?))
+}
+
+fn itanium(name: &str) -> Option<String> {
     if !name.starts_with("_Z") && !name.starts_with("__Z") {
         return None;
     }
@@ -111,6 +123,9 @@ mod tests {
                 "std::vector<int, std::allocator<int> >::push_back(int const&)",
             ),
             ("_ZN3fooD2Ev.cold", "foo::~foo()"),
+            ("_ZThn16_N1a1b1cEv", "non-virtual thunk to a::b::c()"),
+            ("_ZTv0_n24_N1a1bD1Ev", "virtual thunk to a::b::~b()"),
+            ("_ZThn16", "_ZThn16"),
             ("_Znot a name", "_Znot a name"),
             ("main.(*T).Go", "main.(*T).Go"),
             ("", ""),

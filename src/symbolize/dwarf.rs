@@ -11,7 +11,7 @@ use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{DwarfPackage, SectionId};
 
 use super::{
-    bytes::Bytes,
+    bytes::{Bytes, bounded},
     elf::Elf,
     locate::{self, Locator},
 };
@@ -21,6 +21,12 @@ const MAX_INLINED: usize = 128;
 
 /// How many parts of a split program one address may make us look for.
 const MAX_LOADS: usize = 16;
+
+/// How often all the debug information may be read to look up one address.
+const MAX_READS: usize = 8;
+
+/// How much debug information of one image is decompressed, in bytes.
+const MAX_HELD: usize = 3 << 30;
 
 /// The longest path of a source file that is kept, in bytes.
 const MAX_PATH: usize = 4096;
@@ -47,6 +53,8 @@ pub(super) struct Dwarf {
     /// The package of a split program; found when it is first needed.
     package: Option<Option<DwarfPackage<Bytes>>>,
     held: usize,
+    /// How many bytes may be read to look up one address.
+    allowance: usize,
 }
 
 impl Dwarf {
@@ -58,10 +66,14 @@ impl Dwarf {
             held = held.saturating_add(shared.bytes().held());
             dwarf.set_sup(load(&shared, |id| Some(id.name()), &mut held));
         }
-        dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
-        let context = Context::from_dwarf(dwarf).ok()?;
+        let size = held.saturating_add(gimli::Reader::len(elf.bytes()));
+        let allowance = size.saturating_mul(MAX_READS).saturating_add(1 << 20);
+        let context = bounded(allowance, || {
+            dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
+            Context::from_dwarf(dwarf).ok()
+        })?;
         let beside = [path.map(Path::to_owned), locator.image()].into_iter().flatten().collect();
-        Some(Self { context, locator, beside, package: None, held })
+        Some(Self { context, locator, beside, package: None, held, allowance })
     }
 
     /// How many bytes of memory are held beside the file that it was made from.
@@ -72,7 +84,11 @@ impl Dwarf {
     /// The functions at an address of the image, innermost first. Empty where
     /// nothing is known; one without a name where only the line is.
     pub(super) fn functions(&mut self, at: u64) -> Vec<Function> {
-        let Self { context, locator, beside, package, held } = self;
+        bounded(self.allowance, || self.find(at))
+    }
+
+    fn find(&mut self, at: u64) -> Vec<Function> {
+        let Self { context, locator, beside, package, held, .. } = self;
         let mut found = context.find_frames(at);
         let mut loads = 0;
         let mut frames = loop {
@@ -136,6 +152,9 @@ fn useful(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
 }
 
 fn section(elf: &Elf, id: SectionId, name: Name, held: &mut usize) -> Bytes {
+    if *held > MAX_HELD {
+        return Bytes::default();
+    }
     let bytes = name(id).and_then(|name| elf.section(name)).unwrap_or_default();
     if !bytes.shares(elf.bytes()) {
         *held = held.saturating_add(bytes.held());

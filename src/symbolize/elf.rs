@@ -14,10 +14,13 @@ const MAX_SECTION: u64 = 1 << 30;
 
 /// The largest ELF file that is taken out of `.gnu_debugdata`. It holds a
 /// symbol table: those of the largest programs have tens of megabytes.
-const MAX_MINI: u64 = 256 << 20;
+const MAX_MINI: u64 = 128 << 20;
 
 /// How much memory the decoder of `.gnu_debugdata` may have, in KiB.
 const MAX_DICTIONARY: u32 = 128 << 10;
+
+/// How many sections are told apart. A linked program has some forty.
+const MAX_EXTENTS: usize = 1024;
 
 type File<'a> = ElfFile64<'a, LittleEndian>;
 
@@ -67,6 +70,7 @@ impl Elf {
         let Some(file) = self.file() else { return Vec::new() };
         let loaded = file.sections().filter(|section| section.address() != 0);
         loaded
+            .take(MAX_EXTENTS)
             .map(|section| Extent {
                 address: section.address(),
                 size: section.size(),

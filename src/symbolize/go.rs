@@ -17,7 +17,7 @@ use crate::memory::Plain;
 const MAX_STEPS: usize = 1 << 20;
 
 /// The longest name or path, in bytes.
-const MAX_NAME: usize = 64 << 10;
+const MAX_NAME: usize = 4 << 10;
 
 /// What a table's version says of its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,7 +113,9 @@ impl Image {
     fn name(&self, at: u64) -> String {
         let tables = self.tables();
         let symbol = tables.symbols.find(at).map(|name| demangle(&name));
-        let stub = || tables.stubs.find(at).map(|name| format!("{}@plt", demangle(name)));
+        let stub = || {
+            tables.stubs.find(at, &tables.symbols).map(|name| format!("{}@plt", demangle(&name)))
+        };
         symbol.or_else(stub).unwrap_or_else(|| self.offset(at))
     }
 
@@ -136,7 +138,7 @@ impl Tables {
         let extents = main.or(debug).map(Elf::extents).unwrap_or_default();
         let symbols = Symbols::new(full.chain(dynamic).collect(), &extents);
         let go = main.and_then(|main| Go::new(main, &symbols));
-        let stubs = main.map(|main| Stubs::new(main, &symbols)).unwrap_or_default();
+        let stubs = main.map(Stubs::new).unwrap_or_default();
         Self { symbols, go, stubs, held }
     }
 }

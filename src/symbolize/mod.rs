@@ -40,7 +40,7 @@ use image::Image;
 const MAX_HELD: usize = 512 << 20;
 
 /// How many addresses are remembered, of all images together.
-const MAX_KNOWN: usize = 1 << 20;
+const MAX_KNOWN: usize = 1 << 18;
 
 /// What gives names to addresses.
 pub struct Symbolizer {
@@ -49,6 +49,8 @@ pub struct Symbolizer {
     images: FxHashMap<ModuleId, Image>,
     /// What was found, by image and address.
     known: FxHashMap<(ModuleId, u64), Arc<[Symbol]>>,
+    /// How many bytes of memory debug information may hold.
+    most: usize,
     /// Counts up at each look at an image, to know the one not used longest.
     clock: u64,
 }
@@ -57,7 +59,14 @@ impl Symbolizer {
     /// One that looks for separate debug files below the target's root and
     /// then in `host_debug`, the host's `/usr/lib/debug`.
     pub fn new(host_debug: PathBuf) -> Self {
-        Self { host_debug, images: FxHashMap::default(), known: FxHashMap::default(), clock: 0 }
+        Self::holding(host_debug, MAX_HELD)
+    }
+
+    /// The same, with debug information that holds at most `most` bytes of
+    /// memory, beside that of the image in use.
+    pub fn holding(host_debug: PathBuf, most: usize) -> Self {
+        let (images, known) = (FxHashMap::default(), FxHashMap::default());
+        Self { host_debug, images, known, most, clock: 0 }
     }
 
     /// The functions at an address of an image, as the image counts, innermost
@@ -69,10 +78,11 @@ impl Symbolizer {
             return known.to_vec();
         }
         self.clock += 1;
+        let new = !self.images.contains_key(&module.id());
         let image = self.images.entry(module.id());
         let image = image.or_insert_with(|| Image::new(module, &self.host_debug));
         image.used = self.clock;
-        let before = image.held();
+        let before = if new { 0 } else { image.held() };
         let found = image.functions(at);
         if image.held() > before {
             self.evict(module.id());
@@ -94,7 +104,7 @@ impl Symbolizer {
     /// Let go of the debug information that was not used longest, until what
     /// is held fits. It is read again if it is needed again.
     fn evict(&mut self, used: ModuleId) {
-        while self.images.values().map(Image::held).sum::<usize>() > MAX_HELD {
+        while self.images.values().map(Image::held).sum::<usize>() > self.most {
             let others = self.images.iter().filter(|(id, image)| **id != used && image.held() > 0);
             let Some(oldest) = others.min_by_key(|(_, image)| image.used).map(|(id, _)| *id) else {
                 return;
@@ -110,5 +120,17 @@ impl std::fmt::Debug for Symbolizer {
             .field("images", &self.images.len())
             .field("known", &self.known.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may_be_sent<T: Send>(_: &T) {}
+
+    #[test]
+    fn names_can_be_looked_up_on_a_thread_of_their_own() {
+        may_be_sent(&Symbolizer::new("/".into()));
     }
 }

@@ -23,9 +23,20 @@ const RELOCATION: usize = 24;
 pub(super) struct Stubs {
     sections: Vec<Section>,
     /// The function that a slot leads to, by the slot's address.
-    slots: FxHashMap<u64, String>,
+    slots: FxHashMap<u64, Target>,
+    /// The symbols that slots are for.
+    table: Option<Table>,
     /// The slots in the order of the relocations for lazy linking.
     lazy: Vec<u64>,
+}
+
+/// The function that a slot leads to.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// The dynamic symbol with this number.
+    Symbol(u32),
+    /// What the function at this address chooses.
+    Choice(u64),
 }
 
 #[derive(Debug)]
@@ -37,9 +48,8 @@ struct Section {
 }
 
 impl Stubs {
-    /// The stubs of `elf`. Where a relocation has an address in place of a
-    /// symbol, `symbols` name what is there.
-    pub(super) fn new(elf: &Elf, symbols: &Symbols) -> Self {
+    /// The stubs of `elf`.
+    pub(super) fn new(elf: &Elf) -> Self {
         let mut stubs = Self::default();
         for (name, stub) in [(".plt", 16), (".plt.sec", 16), (".plt.got", 8)] {
             let Some((extent, code)) = elf.extent(name).zip(elf.section(name)) else { continue };
@@ -47,32 +57,38 @@ impl Stubs {
             let longer = code.slice().starts_with(&[0xf3, 0x0f, 0x1e, 0xfa]);
             stubs.sections.push(Section { extent, stub: if longer { 16 } else { stub }, code });
         }
-        let Some(table) = Table::of(elf, ".dynsym", ".dynstr") else { return stubs };
+        stubs.table = Table::of(elf, ".dynsym", ".dynstr");
         for section in [".rela.plt", ".rela.dyn"] {
             let Some(relocations) = elf.section(section).filter(|_| !stubs.sections.is_empty())
             else {
                 continue;
             };
             for relocation in relocations.slice().chunks_exact(RELOCATION).take(MAX_RELOCATIONS) {
-                let named = target(relocation, &table, symbols);
                 if section == ".rela.plt" {
                     stubs.lazy.push(u64::decode(relocation).unwrap_or_default());
                 }
-                stubs.slots.extend(named);
+                stubs.slots.extend(target(relocation));
             }
         }
         stubs
     }
 
     /// The name, as the linker has it, of the function that the stub at an
-    /// address leads to.
-    pub(super) fn find(&self, at: u64) -> Option<&str> {
+    /// address leads to. Where a relocation has an address in place of a
+    /// symbol, `symbols` name what is there.
+    pub(super) fn find(&self, at: u64, symbols: &Symbols) -> Option<String> {
         let section = self.sections.iter().find(|section| section.extent.holds(at))?;
         let offset = at.checked_sub(section.extent.address)?;
         let offset = offset - offset % section.stub;
         let stub = section.code.part(offset, section.stub)?;
         let slot = self.slot(stub.slice(), section.extent.address.checked_add(offset)?)?;
-        self.slots.get(&slot).map(String::as_str)
+        match *self.slots.get(&slot)? {
+            Target::Symbol(number) => {
+                let name = self.table.as_ref()?.symbol(number)?;
+                Some(String::from_utf8_lossy(name).into_owned())
+            }
+            Target::Choice(address) => symbols.find(address),
+        }
     }
 
     /// The slot that a stub at `address` jumps through.
@@ -94,21 +110,16 @@ impl Stubs {
 }
 
 /// The slot of a relocation, and the function that it is for.
-fn target(relocation: &[u8], table: &Table, symbols: &Symbols) -> Option<(u64, String)> {
+fn target(relocation: &[u8]) -> Option<(u64, Target)> {
     const GLOBAL: u32 = 6;
     const JUMP: u32 = 7;
     const INDIRECT: u32 = 37;
     let slot = u64::decode(relocation)?;
     let kind = u32::decode(relocation.get(8..)?)?;
-    let symbol = u32::decode(relocation.get(12..)?)?;
-    let addend = u64::decode(relocation.get(16..)?)?;
-    let name = match kind {
-        GLOBAL | JUMP => {
-            let (name, _) = table.entry(symbol)?;
-            String::from_utf8_lossy(table.name(name)?).into_owned()
-        }
-        INDIRECT => symbols.find(addend)?,
+    let target = match kind {
+        GLOBAL | JUMP => Target::Symbol(u32::decode(relocation.get(12..)?)?),
+        INDIRECT => Target::Choice(u64::decode(relocation.get(16..)?)?),
         _ => return None,
     };
-    Some((slot, name))
+    Some((slot, target))
 }

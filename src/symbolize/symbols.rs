@@ -21,6 +21,9 @@ const MAX_TRIES: usize = 256;
 /// The longest name that is taken from a table.
 const MAX_NAME: usize = 64 << 10;
 
+/// How much of a name is looked at to choose between aliases.
+const MAX_COMPARED: usize = 256;
+
 /// A table as it lies in a file: entries, and the names that they point to.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
@@ -43,11 +46,18 @@ impl Table {
         rest.get(..end).filter(|name| !name.is_empty())
     }
 
-    /// The offset of the name, and the value, of the symbol with this number.
-    pub(super) fn entry(&self, number: u32) -> Option<(u32, u64)> {
+    /// The name of the symbol with this number.
+    pub(super) fn symbol(&self, number: u32) -> Option<&[u8]> {
         let at = usize::try_from(number).ok()?.checked_mul(ENTRY)?;
-        let entry = self.entries.slice().get(at..)?;
-        Some((u32::decode(entry)?, u64::decode(entry.get(8..)?)?))
+        self.name(u32::decode(self.entries.slice().get(at..)?)?)
+    }
+
+    /// The beginning of a name, and what follows it: enough to tell names
+    /// apart without looking for their ends.
+    fn beginning(&self, offset: u32) -> &[u8] {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = self.names.slice().get(at..).unwrap_or_default();
+        rest.get(..rest.len().min(MAX_COMPARED)).unwrap_or_default()
     }
 }
 
@@ -121,11 +131,18 @@ impl Symbols {
     /// Small for a name that a programmer would use. The name itself comes
     /// last, so that the choice is the same each time.
     fn preference(&self, symbol: &Symbol) -> (usize, usize, &[u8], u8) {
-        let name = self.name_of(symbol).unwrap_or_default();
+        let beginning = self.beginning(symbol);
+        let end = beginning.iter().position(|&byte| byte == 0);
+        let name = end.and_then(|end| beginning.get(..end)).unwrap_or(beginning);
         let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
         // A mangled name begins with one, and that says nothing.
         let mangled = name.starts_with(b"_Z") || name.starts_with(b"_R");
         (if mangled { 0 } else { underscores }, name.len(), name, symbol.table)
+    }
+
+    fn beginning(&self, symbol: &Symbol) -> &[u8] {
+        let table = self.tables.get(usize::from(symbol.table));
+        table.map(|table| table.beginning(symbol.name)).unwrap_or_default()
     }
 
     fn name_of(&self, symbol: &Symbol) -> Option<&[u8]> {
@@ -143,7 +160,10 @@ impl Symbols {
 
     /// The value of the symbol with this name, in any table.
     pub(super) fn address(&self, name: &str) -> Option<u64> {
-        let named = |symbol: &&Symbol| self.name_of(symbol) == Some(name.as_bytes());
+        let named = |symbol: &&Symbol| {
+            let rest = self.beginning(symbol).strip_prefix(name.as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(&[0]))
+        };
         self.sized.iter().chain(&self.open).find(named).map(|symbol| symbol.start)
     }
 }

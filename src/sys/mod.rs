@@ -4,5 +4,6 @@
 
 pub(crate) mod map;
 pub(crate) mod pidfd;
+pub(crate) mod priority;
 pub(crate) mod ptrace;
 pub(crate) mod signal;

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -134,6 +134,17 @@ fn what_cannot_be_watched_is_refused() {
         assert_eq!(exit, 2);
         assert!(text.contains("process 2 (kthreadd)") && text.contains("of the kernel"), "{text}");
     }
+}
+
+#[test]
+fn one_process_that_is_gone_does_not_hide_the_others() {
+    let sleeper = Sleeper::start();
+    let output = run(&["dump", "-j", "-p", "2147483647", "-p", &sleeper.pid()]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr(&output), "error: no process has the number 2147483647\n");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["pid"].to_string(), sleeper.pid());
+    assert_eq!(json.as_array().unwrap().len(), 1);
 }
 
 /// The shell becomes the program, so that its number is known beforehand.
@@ -344,4 +355,132 @@ fn a_command_keeps_its_terminal() {
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "got it\n");
     assert!(child.wait().unwrap().success());
+}
+
+/// `spy record -- cat`, once it listens to signals; what it waits for is its
+/// standard input, which this end holds.
+struct Recording {
+    spy: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Recording {
+    fn start(output: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // The command lets go of standard error, so that its end is spy's.
+        let spy = spy(&[
+            "record",
+            "--wall",
+            "-f",
+            "flamegraph",
+            "-o",
+            output,
+            "--",
+            "sh",
+            "-c",
+            "exec cat 2>/dev/null",
+        ])
+        .current_dir(directory.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let mut recording = Self { spy, directory };
+        while !recording.listens() {
+            assert!(recording.spy.try_wait().unwrap().is_none(), "it ended too early");
+            std::thread::yield_now();
+        }
+        recording
+    }
+
+    /// The signals are blocked before the thread that waits for them is
+    /// started. While a process is started, all signals are.
+    fn listens(&self) -> bool {
+        let mask = self.mask("SigBlk:");
+        let blocked = |signal: i32| mask >> (signal - 1) & 1 == 1;
+        blocked(libc::SIGTERM) && !blocked(libc::SIGUSR1)
+    }
+
+    fn mask(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.spy.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.spy.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Interrupt it, and wait until the thread that waits for signals has taken
+    /// the interrupt: two that wait are one.
+    fn interrupt(&self) {
+        self.signal(nix::sys::signal::Signal::SIGINT);
+        while self.mask("ShdPnd:") >> (libc::SIGINT - 1) & 1 == 1 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The first line that is said, which says that the file is written.
+    fn written(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.spy.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    fn end(mut self) -> i32 {
+        drop(self.spy.stdin.take());
+        let exit = self.spy.wait().unwrap().code().unwrap();
+        let svg = fs::read_to_string(self.directory.path().join("a.svg")).unwrap();
+        assert!(svg.ends_with("</svg>") || svg.ends_with("</svg>\n"), "{svg}");
+        exit
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_recording_and_not_the_command() {
+    let mut recording = Recording::start("a.svg");
+    recording.interrupt();
+    let line = recording.written();
+    assert!(line.starts_with("Wrote a.svg: "), "{line}");
+    assert_eq!(recording.end(), 0);
+}
+
+#[test]
+fn when_all_is_written_interrupts_are_the_command_s() {
+    let mut recording = Recording::start("a.svg");
+    recording.interrupt();
+    assert!(recording.written().starts_with("Wrote a.svg: "));
+    recording.interrupt();
+    recording.interrupt();
+    assert_eq!(recording.end(), 0);
+}
+
+/// The file is a pipe that nobody reads, and that is too small for a graph: so
+/// the second interrupt comes before all is written.
+#[test]
+fn a_second_interrupt_gives_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut recording = Recording::start(pipe.to_str().unwrap());
+    recording.interrupt();
+    recording.interrupt();
+    assert_eq!(recording.spy.wait().unwrap().code(), Some(130));
+    assert_eq!(recording.written(), "", "nothing is said to be written");
+}
+
+#[test]
+fn other_signals_are_passed_on_to_the_command() {
+    for (signal, status) in
+        [(nix::sys::signal::Signal::SIGTERM, 143), (nix::sys::signal::Signal::SIGHUP, 129)]
+    {
+        let mut recording = Recording::start("a.svg");
+        recording.signal(signal);
+        let line = recording.written();
+        assert!(line.starts_with("Wrote a.svg: "), "{line}");
+        assert_eq!(recording.end(), status);
+    }
 }

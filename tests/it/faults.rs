@@ -40,7 +40,7 @@ fn kill_recordings_of(target: &Target, trials: u32) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let (number, name) = (target.number(), file.path().to_str().unwrap().to_owned());
     for trial in 0..trials {
-        let record = ["record", "--idle", "-r", "2000", "-o", &name, "-p", &number];
+        let record = ["record", "--idle", "-r", "2000", "-f", "raw", "-o", &name, "-p", &number];
         let mut observer = Observer::start(spy(&record));
         if trial % 2 == 0 {
             observer = observer.watching(target.pid());
@@ -222,6 +222,8 @@ fn traced_by(mut tracer: Command, name: &str) {
     }
     tracer.kill().unwrap();
     tracer.wait().unwrap();
+    // What gdb does to attach leaves threads stopped if it is killed.
+    signal(&target, Signal::SIGCONT);
     target.is_unharmed("steps");
 }
 

@@ -10,18 +10,23 @@ mod cli;
 mod destinations;
 mod dump;
 mod faults;
+#[cfg(target_arch = "x86_64")]
 mod go;
 mod golden;
 mod observer;
+#[cfg(target_arch = "x86_64")]
 mod oracle;
 mod outputs;
 mod record;
+#[cfg(target_arch = "x86_64")]
 mod replay;
 mod rows;
 mod seeds;
 mod shares;
+#[cfg(target_arch = "x86_64")]
 mod single_step;
 mod symbols;
 mod target;
 mod tidy;
+#[cfg(target_arch = "x86_64")]
 mod traced;

@@ -327,15 +327,50 @@ fn dumps() {
     golden::check("dump.json", &(json + "\n"));
 }
 
-/// Not a test of its own: writes graphs for eyes to `SPY_SHOW`.
+/// Panic if tags do not close in the order in which they open, or if anything
+/// is in the text that XML does not allow there.
+fn check_xml(text: &str) {
+    let mut open = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('<') {
+        let entities = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
+        let mut bare = before.replace('"', "");
+        entities.iter().for_each(|entity| bare = bare.replace(entity, ""));
+        assert!(!bare.contains('&') && !bare.chars().any(|it| it.is_control() && it != '\n'));
+        let (tag, close) = match after {
+            _ if after.starts_with("![CDATA[") => ("", "]]>"),
+            _ if after.starts_with("!--") => ("", "-->"),
+            _ => (after, ">"),
+        };
+        let (inside, after) = after.split_once(close).unwrap();
+        rest = after;
+        let name = |tag: &str| tag.split([' ', '>', '/']).next().unwrap().to_owned();
+        match tag.chars().next() {
+            Some('/') => assert_eq!(open.pop(), Some(name(&tag[1..]))),
+            Some('?' | '!') | None => {
+                assert!(!inside[1..].trim_start_matches("--").contains("--") || close == "]]>")
+            }
+            Some(_) if inside.ends_with('/') => {}
+            Some(_) => open.push(name(tag)),
+        }
+    }
+    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?}");
+}
+
+/// Set `SPY_SHOW` to a directory to have the graphs written there for your eyes.
 #[test]
-fn graphs_can_be_looked_at() {
-    let Some(directory) = std::env::var_os("SPY_SHOW") else { return };
-    let directory = std::path::Path::new(&directory);
+fn graphs_are_well_formed() {
     let wall = Options { mode: Mode::Wall, ..OPTIONS };
     let threads = Options { mode: Mode::Wall, threads: Threads::Apart, ..OPTIONS };
     for (name, options) in [("on-cpu", OPTIONS), ("wall", wall), ("threads", threads)] {
         let svg = server().write(Format::Flamegraph, &options);
-        std::fs::write(directory.join(name).with_extension("svg"), svg).unwrap();
+        check_xml(&svg);
+        if let Some(directory) = std::env::var_os("SPY_SHOW") {
+            let path = std::path::Path::new(&directory).join(name).with_extension("svg");
+            std::fs::write(path, svg).unwrap();
+        }
     }
+    let mut made = Made::new();
+    made.process(7, "sleep & <wait> --]]>");
+    check_xml(&made.write(Format::Flamegraph, &OPTIONS));
 }

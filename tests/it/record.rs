@@ -1,13 +1,18 @@
 //! `spy record`: how a recording begins and ends, and what is left behind.
 
-use std::{collections::HashSet, fs, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
     observer::{Collapsed, Observer, Outcome, run, spy, svg_file},
-    target::{Target, alone, together},
+    target::{Target, alone, build, first, together},
 };
 
 /// A directory for a recording, and the name of a file in it.
@@ -153,15 +158,25 @@ fn a_command_is_recorded_and_its_status_passed_on() {
     run(&["record", "-o", &name, "--", "/etc/passwd"]).expect(126);
 }
 
+fn json(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+fn number(stats: &Value, path: &str) -> f64 {
+    stats.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {stats:#}"))
+}
+
 #[test]
 fn statistics_say_what_it_cost() {
     let _alone = alone();
-    let target = Target::start("hot.c", &["-O2"], &["1"]);
+    let target = Target::run(first(1, Command::new(build("hot.c", &["-O2"]))));
     let (_home, file, name) = place("stats.json");
-    let record = ["record", "-d", "2", "-r", "1000", "-f", "collapsed", "-o", "-", "--stats"];
-    run(&[&record[..], &[&name, "-p", &target.number()]].concat()).expect(0);
-    let stats: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let number = |path: &str| stats.pointer(path).and_then(Value::as_f64).unwrap();
+    let pid = target.number();
+    let record = ["record", "-d", "2", "-r", "1000", "-f", "raw", "-o", "-", "--stats", &name];
+    let command = first(2, spy(&[&record[..], &["-p", &pid]].concat()));
+    Observer::start(command).finish().expect(0);
+    let stats = json(&file);
+    let number = |path: &str| number(&stats, path);
 
     // One thread runs and one is blocked, at every tick.
     let got = ["stopped", "still", "unchanged", "missed"];
@@ -169,9 +184,8 @@ fn statistics_say_what_it_cost() {
     assert!(number("/ticks/made") <= number("/ticks/wanted") + 1.0, "{stats:#}");
     assert!((samples - 2.0 * number("/ticks/made")).abs() <= 4.0, "{stats:#}");
     assert!(number("/samples/unchanged") > 0.4 * samples, "{stats:#}");
-    // A thread that was caught late may be asleep by then, so this is no
-    // equality.
-    assert!(number("/held_microseconds/stops") >= number("/samples/stopped"), "{stats:#}");
+    let stops = number("/held_microseconds/stops");
+    assert!(stops > 0.0 && stops <= number("/samples/stopped") + 1.0, "{stats:#}");
 
     let ends = stats["stacks"]["ends"].as_object().unwrap();
     let all: f64 = ends.values().map(|count| count.as_f64().unwrap()).sum();
@@ -183,4 +197,26 @@ fn statistics_say_what_it_cost() {
     for cost in ["/own/cpu_seconds", "/own/memory_bytes", "/first_sample_seconds"] {
         assert!(number(cost) > 0.0, "{cost}: {stats:#}");
     }
+}
+
+/// Four threads that share one processor use no more than one, however many of
+/// them are seen that want it.
+#[test]
+fn waiting_for_a_processor_is_not_using_it() {
+    let _alone = alone();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let one = allowed.trim().split([',', '-']).next().unwrap();
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", one]).arg(build("hot.c", &["-O2"])).arg("4");
+    let target = Target::run(command);
+    let (_home, file, name) = place("stats.json");
+    let record = ["record", "-d", "3", "-r", "200", "-f", "raw", "-o", "-", "--stats", &name];
+    let told = run(&[&record[..], &["-p", &target.number()]].concat()).expect(0);
+    let stats = json(&file);
+    let (kernel, sampled) =
+        (number(&stats, "/cpu_seconds/kernel"), number(&stats, "/cpu_seconds/sampled"));
+    assert!((sampled / kernel - 1.0).abs() < 0.25, "{stats:#}");
+    let seen = Collapsed::read(&told.stdout);
+    assert!(seen.share(|frame| frame == "[waiting for a CPU]") > 0.5, "{seen:#?}");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -52,6 +53,22 @@ pub(crate) fn is_root() -> bool {
         eprintln!("skipped: needs root");
     }
     root
+}
+
+/// `command`, which comes before all that has no `priority`, where that is
+/// allowed: what else the machine does is then not measured.
+pub(crate) fn first(priority: u32, command: Command) -> Command {
+    let chrt = |program: &OsStr| {
+        let mut chrt = Command::new("chrt");
+        chrt.args(["--rr", &priority.to_string()]).arg(program);
+        chrt
+    };
+    if !chrt("true".as_ref()).status().is_ok_and(|status| status.success()) {
+        return command;
+    }
+    let mut first = chrt(command.get_program());
+    first.args(command.get_args());
+    first
 }
 
 fn fixtures(below: &str) -> PathBuf {

@@ -20,6 +20,8 @@ pub(super) struct Status {
     pub(super) filesystem_group: u32,
     pub(super) permitted: u64,
     pub(super) effective: u64,
+    /// What this process, or a child of it, can ever come to have.
+    pub(super) bounding: u64,
     pub(super) seccomp: u8,
     has_memory: bool,
     kernel_says: Option<bool>,
@@ -55,6 +57,7 @@ impl Status {
                 "Gid" => (status.groups, status.filesystem_group) = ids(value),
                 "CapPrm" => status.permitted = hexadecimal(value),
                 "CapEff" => status.effective = hexadecimal(value),
+                "CapBnd" => status.bounding = hexadecimal(value),
                 "Seccomp" => status.seccomp = value.parse().unwrap_or_default(),
                 "VmSize" => status.has_memory = true,
                 "Kthread" => status.kernel_says = Some(value == "1"),
@@ -83,7 +86,7 @@ mod tests {
     fn a_status_is_read() {
         let text = "Name:\tpost: gres\nState:\tS (sleeping)\nPid:\t70\nPPid:\t1\nTracerPid:\t0\nNSpid:\t70\t8\t1\n\
                     Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nVmSize:\t 10 kB\n\
-                    CapPrm:\t0000000000080000\nCapEff:\t000001ffffffffff\nSeccomp:\t2\n";
+                    CapPrm:\t0000000000080000\nCapEff:\t000001ffffffffff\nCapBnd:\t3\nSeccomp:\t2\n";
         let status = Status::parse(text);
         assert_eq!(status.name, "post: gres");
         assert_eq!((status.state, status.pid, status.parent), (Some('S'), 70, 1));
@@ -91,7 +94,7 @@ mod tests {
         assert_eq!((status.users, status.filesystem_user), ([1, 2, 3], 4));
         assert_eq!((status.groups, status.filesystem_group), ([5, 6, 7], 8));
         assert_eq!((status.permitted, status.effective), (1 << 19, 0x1ff_ffff_ffff));
-        assert_eq!((status.tracer, status.seccomp), (None, 2));
+        assert_eq!((status.tracer, status.seccomp, status.bounding), (None, 2, 3));
         assert!(!status.is_kernel_thread());
     }
 

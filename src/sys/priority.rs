@@ -1,0 +1,17 @@
+//! Getting a processor before others do.
+
+/// Let the calling thread run before every ordinary thread of the machine, or
+/// end that; whether it is so now. Threads that it starts are ordinary ones.
+///
+/// It needs CAP_SYS_NICE or a limit on real-time priority (`man 7 sched`).
+pub(crate) fn set_urgent(urgent: bool) -> bool {
+    let (policy, priority) = match urgent {
+        true => (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1),
+        false => (libc::SCHED_OTHER, 0),
+    };
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: 0 is the calling thread, and the parameter lives until the call
+    // returns.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
+    urgent && result == 0
+}
