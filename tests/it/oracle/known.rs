@@ -39,8 +39,9 @@ pub(super) const KNOWN: &[Known] = &[
     // It knows nothing of Go's functions, and goes by frame pointers or ends.
     Known { program: "hot.go", inside: "", by: "libunwind", outcomes: GUESSES },
     Known { program: "hot.go", inside: "", by: "framehop", outcomes: GUESSES },
-    // It shows `clone` above `mstart`, which Go's own table calls the top.
-    Known { program: "hot.go", inside: "", by: "gdb", outcomes: &[EndsLater] },
+    // It shows `clone` above `mstart`, which Go's own table calls the top, and
+    // stays on the stack that the runtime changed to.
+    Known { program: "hot.go", inside: "", by: "gdb", outcomes: GUESSES },
     // They do not try the top of the stack in JIT code.
     Known { program: "java", inside: "", by: "libunwind", outcomes: &[SkipsCaller] },
     Known { program: "java", inside: "", by: "framehop", outcomes: &[SkipsCaller] },

@@ -40,7 +40,11 @@ fn agree(program: &str, pid: i32) {
             ];
             let same = [Outcome::Same, Outcome::SkipsCaller];
             let agreed = others.iter().any(|(_, outcome)| same.contains(outcome));
-            assert!(agreed, "{program}: {name}: nobody agrees\n{listing}");
+            // Where Go changes stacks none of them can follow; `go.rs` judges.
+            assert!(
+                agreed || program.starts_with("hot.go"),
+                "{program}: {name}: nobody agrees\n{listing}"
+            );
             for (by, outcome) in others {
                 let known = known::is_known(program, inside, by, outcome);
                 assert!(known, "{program}: {name}: {by}: {outcome:?}\n{listing}");
