@@ -14,9 +14,14 @@ mod faults;
 mod go;
 mod golden;
 mod observer;
+#[cfg(target_arch = "x86_64")]
+mod oracle;
 mod outputs;
 mod record;
+#[cfg(target_arch = "x86_64")]
+mod replay;
 mod rows;
+mod seeds;
 mod shares;
 #[cfg(target_arch = "x86_64")]
 mod single_step;
