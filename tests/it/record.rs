@@ -216,7 +216,10 @@ fn waiting_for_a_processor_is_not_using_it() {
     let stats = json(&file);
     let (kernel, sampled) =
         (number(&stats, "/cpu_seconds/kernel"), number(&stats, "/cpu_seconds/sampled"));
-    assert!((sampled / kernel - 1.0).abs() < 0.25, "{stats:#}");
+    // On a processor that is never free, spy is never seen to run: its own
+    // share of it falls to those that it looks at.
+    let own = number(&stats, "/own/cpu_seconds");
+    assert!(sampled > 0.75 * kernel && sampled < 1.25 * (kernel + own), "{stats:#}");
     let seen = Collapsed::read(&told.stdout);
     assert!(seen.share(|frame| frame == "[waiting for a CPU]") > 0.5, "{seen:#?}");
 }
