@@ -75,7 +75,7 @@ fn ours(
     let now = Instant::now();
     stops.ask(Ask { tid, copied, schedule: gate.schedule()?, at: now })?;
     let of = |_| Some((process, memory, Some(gate)));
-    match stops.next(now + Duration::from_secs(1), of) {
+    match stops.next(now + Duration::from_millis(5), of) {
         Some(Arrival::Caught(caught)) => {
             *spare = caught.copied;
             Ok(caught.held)

@@ -154,6 +154,11 @@ impl Stops {
         self.pending.remove(&tid);
     }
 
+    /// Whether a thread that was asked for a sample at `at` has not arrived.
+    pub fn awaits(&self, at: Instant) -> bool {
+        self.pending.values().any(|pending| pending.ask.at == at)
+    }
+
     /// How many system calls were made.
     pub const fn calls(&self) -> u64 {
         self.calls
@@ -229,7 +234,7 @@ impl Stops {
                 }
             } else {
                 let left = until.saturating_duration_since(before);
-                signal::wait_for_child(left.min(Duration::from_millis(1)));
+                signal::wait_for_child(left);
             }
         }
         None
@@ -270,6 +275,8 @@ impl Stops {
     }
 }
 
-/// Before this program goes to sleep it looks so many times, this far apart.
-const SPIN: u32 = 20;
+/// Before this program goes to sleep it looks so many times, this far apart. A
+/// thread on another processor may have stopped by then. Longer would not pay:
+/// its processor goes to sleep meanwhile, and to wake that takes as long again.
+const SPIN: u32 = 2;
 const PACE: Duration = Duration::from_micros(3);
