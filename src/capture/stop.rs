@@ -96,18 +96,21 @@ pub struct Catch {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum Urgency {
+    /// It was not tried yet.
     #[default]
+    Untried,
     Ordinary,
     Urgent,
-    /// It was refused.
+    /// It was refused, or somebody has chosen otherwise for this program.
     Refused,
 }
 
 impl Urgency {
     fn set(&mut self, urgent: bool) {
         *self = match (*self, urgent) {
-            (Self::Ordinary, true) if priority::set_urgent(true) => Self::Urgent,
-            (Self::Ordinary, true) => Self::Refused,
+            (Self::Untried, true) if !priority::is_ordinary() => Self::Refused,
+            (Self::Untried | Self::Ordinary, true) if priority::set_urgent(true) => Self::Urgent,
+            (Self::Untried | Self::Ordinary, true) => Self::Refused,
             (Self::Urgent, false) => {
                 priority::set_urgent(false);
                 Self::Ordinary

@@ -159,8 +159,7 @@ impl<'a> Recorder<'a> {
         let seen = now.checked_sub(WAKING).unwrap_or(now);
         let mut left = false;
         for target in &mut self.targets {
-            self.shared.calls += 1;
-            if target.engine.process.has_ended() {
+            if target.has_ended(seen) {
                 continue;
             }
             left = true;

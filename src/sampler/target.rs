@@ -32,6 +32,8 @@ pub(super) struct Target {
     asleep: Vec<(Tid, State, Registers)>,
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
+    /// When they were last counted, and looked at whether any is left.
+    counted: Instant,
     executable: Option<(u64, u64)>,
     checked: Instant,
     /// CPU time when watching began, and when it was last read.
@@ -41,6 +43,9 @@ pub(super) struct Target {
 /// How often is looked whether the process runs another program, and what CPU
 /// time it has used.
 const CHECK: Duration = Duration::from_millis(20);
+
+/// How often threads are counted, at high rates.
+const COUNT: Duration = Duration::from_millis(1);
 
 impl Target {
     pub(super) fn new(process: Process, shared: &mut Shared, now: Instant) -> io::Result<Self> {
@@ -55,10 +60,18 @@ impl Target {
             runnable: Vec::new(),
             asleep: Vec::new(),
             listed: None,
+            counted: now,
             executable,
             checked: now,
             cpu: [cpu; 2],
         })
+    }
+
+    /// Whether the process has ended; asked of the kernel as often as threads
+    /// are counted.
+    pub(super) fn has_ended(&self, now: Instant) -> bool {
+        let recent = now.saturating_duration_since(self.counted) < COUNT;
+        !(recent && self.listed.is_some()) && self.engine.process.has_ended()
     }
 
     /// What is needed to take an arriving thread's copy, if it is one of this
@@ -156,6 +169,10 @@ impl Target {
 
     /// Find new threads, if their number has changed or one has ended.
     fn list(&mut self, now: Instant, shared: &mut Shared) {
+        if self.listed.is_some() && now.saturating_duration_since(self.counted) < COUNT {
+            return;
+        }
+        self.counted = now;
         let Ok(count) = self.engine.process.thread_count() else { return };
         shared.calls += 1;
         if self.listed == Some(count) {

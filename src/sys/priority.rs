@@ -15,3 +15,10 @@ pub(crate) fn set_urgent(urgent: bool) -> bool {
     let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
     urgent && result == 0
 }
+
+/// Whether the calling thread has the ordinary policy: one that somebody has
+/// given it instead is to be left as it is.
+pub(crate) fn is_ordinary() -> bool {
+    // SAFETY: 0 is the calling thread, and no memory of ours is touched.
+    unsafe { libc::sched_getscheduler(0) == libc::SCHED_OTHER }
+}
