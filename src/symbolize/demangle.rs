@@ -21,7 +21,14 @@ pub(super) fn demangle(name: &str) -> String {
     if name.len() > MAX_MANGLED {
         return cut(name);
     }
-    rust(name).or_else(|| cpp(name)).unwrap_or_else(|| cut(name))
+    rust(name).or_else(|| cpp(name)).unwrap_or_else(|| cut(without_alias(name)))
+}
+
+/// glibc gives a function of its own a second name for its own calls
+/// (`hidden_proto` in its `include/libc-symbols.h`), and debug information has
+/// that one. Nobody has written it.
+fn without_alias(name: &str) -> &str {
+    name.strip_prefix("__GI_").filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
 fn rust(name: &str) -> Option<String> {
@@ -128,6 +135,8 @@ mod tests {
             ("_ZThn16", "_ZThn16"),
             ("_Znot a name", "_Znot a name"),
             ("main.(*T).Go", "main.(*T).Go"),
+            ("__GI_epoll_pwait", "epoll_pwait"),
+            ("__GI_", "__GI_"),
             ("", ""),
         ];
         for (mangled, expected) in table {
