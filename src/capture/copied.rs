@@ -134,6 +134,12 @@ impl Copied {
         memory.copy(sp, stack).unwrap_or(0)
     }
 
+    /// Take over blocks that were read late: a part of the sample, too.
+    pub fn keep(&mut self, late: Vec<Piece>) {
+        self.blocks.extend(late);
+        self.blocks.sort_by_key(|block| block.start);
+    }
+
     fn slice(&self, at: Address, len: usize) -> Option<&[u8]> {
         let in_block = || {
             let after = self.blocks.partition_point(|block| block.start <= at);
@@ -183,6 +189,11 @@ impl<'a> CopiedMemory<'a> {
     /// copy.
     pub fn was_too_short(&self, at: Address) -> bool {
         self.copied.is_beyond(at)
+    }
+
+    /// The blocks that the copy did not hold and that were read instead.
+    pub fn into_late(self) -> Vec<Piece> {
+        self.late.into_inner()
     }
 
     fn read_late(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
@@ -260,6 +271,22 @@ mod tests {
         let memory: &dyn Memory = &memory;
         assert_eq!(memory.get(Address(at)), Ok(7_u8));
         assert_eq!(memory.get(Address(stack.as_ptr() as u64)), Ok(9_u8));
+    }
+
+    #[test]
+    fn what_was_read_late_can_be_kept() {
+        let memory = LiveMemory::new(Pid(std::process::id().cast_signed()));
+        let heap = vec![7_u8; 4 * BLOCK];
+        let (first, later) = (heap.as_ptr() as u64, heap.as_ptr() as u64 + 2 * BLOCK as u64);
+        let (mut working, mut copied) = (WorkingSet::default(), Copied::default());
+        let late = CopiedMemory::new(&copied, &memory, &mut working);
+        for at in [later, first, later + 1] {
+            assert_eq!((&late as &dyn Memory).get(Address(at)), Ok(7_u8));
+        }
+        let late = late.into_late();
+        assert_eq!(late.len(), 2);
+        copied.keep(late);
+        assert!([first, later].iter().all(|at| copied.slice(Address(*at), 1) == Some(&[7])));
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Engine {
         loop {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
-            let (stack, short) = self.unwind(modules, registers, &copied, watched);
+            let (stack, short) = self.unwind(modules, registers, &mut copied, watched);
             // Only what was read before this is known to belong together.
             let slept = match watched.seen {
                 Some(seen) => watched.gate.schedule().ok()? == Some(seen),
@@ -187,8 +187,8 @@ impl Engine {
         caught: Catch,
         modules: &mut Modules,
     ) -> Option<Sample> {
-        let Catch { registers, copied, partial, .. } = caught;
-        let (stack, short) = self.unwind(modules, &registers, &copied, watched);
+        let Catch { registers, mut copied, partial, .. } = caught;
+        let (stack, short) = self.unwind(modules, &registers, &mut copied, watched);
         if short
             && !partial
             && let Some(depth) = watched.depth.deeper()
@@ -200,12 +200,13 @@ impl Engine {
         Some(Sample { state: State::Running, registers, copied, stack })
     }
 
-    /// Unwind; and whether the copy ended before the stack did.
+    /// Unwind, and add to `copied` what was read beside it; and whether the
+    /// copy ended before the stack did.
     fn unwind(
         &mut self,
         modules: &mut Modules,
         registers: &Registers,
-        copied: &Copied,
+        copied: &mut Copied,
         watched: &mut Watched,
     ) -> (Stack, bool) {
         let mut frames = Vec::new();
@@ -214,6 +215,7 @@ impl Engine {
             let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working);
             let walk = self.unwinder.unwind(modules, registers, &memory, &mut frames);
             let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
+            copied.keep(memory.into_late());
             if again && walk.unmapped.is_some() {
                 again = false;
                 let now = Instant::now();

@@ -19,12 +19,15 @@ impl<'a> Recorded<'a> {
         Self { thread: &thread.pieces, process: &process.pieces }
     }
 
+    /// The first piece that holds `at`.
+    fn piece(&self, at: Address) -> Option<&'a Piece> {
+        self.thread.iter().chain(self.process).find(|piece| piece.slice(at, 1).is_some())
+    }
+
     /// What is held from `at` to the end of the first piece that holds it.
     fn rest(&self, at: Address) -> Option<&'a [u8]> {
-        self.thread.iter().chain(self.process).find_map(|piece| {
-            let from = usize::try_from(at.0.checked_sub(piece.start.0)?).ok()?;
-            piece.bytes.get(from..).filter(|rest| !rest.is_empty())
-        })
+        let piece = self.piece(at)?;
+        piece.bytes.get(usize::try_from(at.0.checked_sub(piece.start.0)?).ok()?..)
     }
 }
 
@@ -42,6 +45,10 @@ impl Memory for Recorded<'_> {
             left = later;
         }
         Ok(())
+    }
+
+    fn copied(&self, at: Address) -> Option<(Address, &[u8])> {
+        self.piece(at)?.copied(at)
     }
 }
 
@@ -99,6 +106,10 @@ mod tests {
         assert_eq!(memory.read(Address(0xff), &mut bytes), Err(fault(0xff)));
         assert_eq!(memory.read(Address(u64::MAX), &mut bytes), Err(fault(u64::MAX)));
         assert_eq!(memory.read(Address(0x300), &mut []), Ok(()));
+        let at = |at| memory.copied(Address(at));
+        assert_eq!(at(0x101), Some((Address(0x100), &[1, 2][..])));
+        assert_eq!(at(0x102), Some((Address(0x101), &[9, 3, 4][..])));
+        assert_eq!((at(0xff), at(0x300)), (None, None));
     }
 
     #[test]

@@ -21,6 +21,10 @@ use super::{
 /// How far behind a program's entry its first function may reach.
 const START_SIZE: u64 = 64;
 
+/// How many bytes lie at most between the system call that makes a thread and
+/// the new one's own code.
+const BEFORE_ROOT: u64 = 16;
+
 /// One image.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -70,6 +74,9 @@ impl Image {
             Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,
             Some(step) => Action::Step(step),
             None if self.begins_at(address, tables, machine, context) => Action::Root,
+            None if !is_return && self.precedes_root(address, tables, machine, context) => {
+                Action::CallerOrRoot
+            }
             None => Action::Guess,
         })
     }
@@ -87,6 +94,30 @@ impl Image {
         let entry = self.module.entry();
         address.wrapping_sub(entry) < START_SIZE
             && matches!(self.step(entry, tables, machine, context), Ok(None))
+    }
+
+    /// Whether `address`, which has no unwind data, is just before code that
+    /// nobody called. So it is between the system call that makes a thread and
+    /// where the new one goes on: a thread that has not yet run stands there,
+    /// and for some instructions the one that made it.
+    fn precedes_root(
+        &mut self,
+        address: u64,
+        tables: &Tables,
+        machine: &'static Machine,
+        context: &mut Context,
+    ) -> bool {
+        let after = (1..=BEFORE_ROOT).map(|distance| address.wrapping_add(distance));
+        for address in after {
+            match self.step(address, tables, machine, context) {
+                Ok(None) => {}
+                Ok(Some(Step::Rule(rule))) => {
+                    return rule.return_address == ReturnAddress::Undefined;
+                }
+                Ok(Some(Step::Row(_))) | Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// What the unwind data says of `address`.

@@ -31,6 +31,10 @@ pub(super) struct Standing<'a> {
     sp: Option<u64>,
     /// The frame pointer.
     fp: Option<u64>,
+    /// Whether the frame pointer was read from a frame record: it is the next
+    /// link of a chain, and no number of a function that uses the register for
+    /// something else.
+    is_linked: bool,
     /// The numbers of the two.
     pointers: (u8, u8),
     /// All registers of this frame, but for the two; those of the innermost
@@ -72,6 +76,7 @@ impl<'a> Standing<'a> {
             words: Words::new(memory, floor),
             sp,
             fp: registers.get(architecture.fp()),
+            is_linked: false,
             pointers: (low(architecture.sp()), low(architecture.fp())),
             registers: *registers,
             keeps,
@@ -148,14 +153,14 @@ impl<'a> Standing<'a> {
     /// Go to the caller by `rule`: the return address, or why there is none.
     #[inline]
     pub(super) fn take(&mut self, rule: &Rule) -> Result<u64, End> {
-        let (cfa, base) = match rule.cfa {
+        let (cfa, base, by) = match rule.cfa {
             Cfa::Offset { register, offset } => {
                 let cfa = add(self.register(register)?, offset.into());
-                (cfa, cfa)
+                (cfa, cfa, register)
             }
             Cfa::Saved { register, at } => {
                 let base = self.register(register)?;
-                (self.words.word(add(base, at.into())).ok_or(End::Unreadable)?, base)
+                (self.words.word(add(base, at.into())).ok_or(End::Unreadable)?, base, register)
             }
         };
         let return_address = match rule.return_address {
@@ -167,6 +172,7 @@ impl<'a> Standing<'a> {
         };
         if rule.frame_pointer != Rule::NOT_SAVED {
             self.fp = self.words.word(word_at(base, rule.frame_pointer));
+            self.is_linked = by == self.pointers.1;
         }
         match self.keeps {
             Keeps::Pointers => self.is_whole = false,
@@ -220,14 +226,15 @@ impl<'a> Standing<'a> {
     ///
     /// The code there may have saved any other register anywhere, so none is
     /// known any more. Plausible is a record that is aligned and not below
-    /// `floor`, and the end of the chain is a frame pointer of 0.
+    /// `floor`. A frame pointer of 0 ends a chain, if there was one: in code
+    /// that uses the register for something else, it is a number.
     pub(super) fn follow_frame_pointer(&mut self, floor: u64) -> Result<u64, End> {
         let architecture = self.machine.architecture;
         let fp = self.fp().ok_or(End::UnknownRegister)?;
-        if fp == 0 {
+        if fp == 0 && self.is_linked {
             return Err(End::Root);
         }
-        if fp % 8 != 0 || fp < floor {
+        if fp == 0 || fp % 8 != 0 || fp < floor {
             return Err(End::NoUnwindInfo);
         }
         let return_address = self.words.word(fp.wrapping_add(8)).ok_or(End::Unreadable)?;
@@ -239,7 +246,12 @@ impl<'a> Standing<'a> {
             // The record is behind us, wherever the stack pointer is.
             None => self.floor = fp.saturating_add(8),
         }
+        // A first record that leads nowhere may be any two words.
+        if return_address == 0 && next != 0 && !self.is_linked {
+            return Err(End::NoUnwindInfo);
+        }
         self.replace(caller);
+        self.is_linked = true;
         Ok(return_address)
     }
 
@@ -247,6 +259,7 @@ impl<'a> Standing<'a> {
         self.sp = registers.get(self.machine.architecture.sp());
         self.fp = registers.get(self.machine.architecture.fp());
         self.registers = registers;
+        self.is_linked = false;
         self.is_whole = true;
     }
 }

@@ -13,7 +13,7 @@ use spy::{
     module::Modules,
     sampler,
     snapshot::{Backing, Mapping, Process, Recorded, archive},
-    stack::Frame,
+    stack::{End, Frame},
     symbolize::Symbolizer,
     task::Pid,
     unwind::{Tables, Unwinder},
@@ -22,7 +22,7 @@ use spy::{
 use crate::{
     golden,
     oracle::Live,
-    target::{Target, build},
+    target::{Target, build, together},
 };
 
 /// Set it to have the processes recorded again.
@@ -120,4 +120,24 @@ fn recorded_processes_unwind_as_they_did() {
         assert_eq!(found, stacks(&process, Tables::Never), "{name}");
         golden::check(&format!("stacks-{name}.txt"), &found);
     }
+}
+
+/// Also of the threads that are on one stack and came from another.
+#[test]
+fn what_is_captured_suffices() {
+    let _together = together();
+    let target = Target::start("shapes.c", &["-O2"], &[]);
+    let captured = sampler::capture(Pid(target.pid())).unwrap();
+    let process = &captured.snapshot;
+    let mappings = process.mappings.clone();
+    let mut unwinder = Unwinder::new(mappings, process.root.clone(), Tables::Never);
+    let mut modules = Modules::default();
+    let mut switched = 0;
+    for thread in &process.threads {
+        let memory = Recorded::new(process, thread);
+        let walk = unwinder.unwind(&mut modules, &thread.registers, &memory, &mut Vec::new());
+        assert_eq!((walk.end, walk.fault), (End::Root, None), "{}", thread.name);
+        switched += usize::from(thread.pieces.len() > 1);
+    }
+    assert!(switched > 0, "nothing lay beside a copied stack");
 }

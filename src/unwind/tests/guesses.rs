@@ -53,6 +53,60 @@ fn a_chain_of_frame_pointers_is_followed_to_its_end() {
 }
 
 #[test]
+fn a_frame_pointer_of_0_is_no_root_without_a_chain() {
+    let bare = |words: &[u64]| process().stands(code(BARE), words).with(RBP, 0);
+    // In the innermost frame, in the one that its call led to, and in one that
+    // code with unwind data leaves it to.
+    bare(&[1]).walks(&[at(BARE)], End::NoUnwindInfo);
+    bare(&[code(CALLED), 0, 0]).walks(&[at(BARE), r(CALLED)], End::NoUnwindInfo);
+    let mut called = process().stands(code(0), &[code(CALLED), 0, 0]).with(RBP, 0);
+    called.walks(&[at(0), r(CALLED)], End::NoUnwindInfo);
+    let saves = [c::at(RSP, 16), c::saved(RBP, 2)].concat();
+    let framed = [c::at(RBP, 16), c::saved(RBP, 2)].concat();
+    for (rows, end) in [(saves, End::NoUnwindInfo), (framed, End::Root)] {
+        let process = Process::new(X86, &[0x90; 0x100], &[(0x10, false, rows)]);
+        let mut process = process.stands(code(0), &[0, code(BARE), 0, 0]).with(RBP, STACK);
+        process.walks(&[at(0), r(BARE)], end);
+    }
+}
+
+#[test]
+fn a_return_address_of_0_is_no_root_without_a_chain() {
+    for (next, end) in [(0, End::Root), (STACK + 24, End::NoUnwindInfo)] {
+        let words = [1, next, 0, 0, 0];
+        process().stands(code(BARE), &words).with(RBP, STACK + 8).walks(&[at(BARE)], end);
+    }
+    let words = [1, STACK + 24, code(CALLED), STACK + 64, 0];
+    let mut linked = process().stands(code(BARE), &words).with(RBP, STACK + 8);
+    linked.walks(&[at(BARE), r(CALLED)], End::Root);
+}
+
+#[test]
+fn a_thread_that_has_not_run_yet_is_at_its_root() {
+    let mut text = vec![0x90; 0x100];
+    text[8..10].copy_from_slice(&[0xff, 0xd0]);
+    let at_distance = |distance: u64, first: Vec<u8>, words: &[u64]| {
+        let functions = [(0x10, false, first), (0x10, false, c::undefined(RIP))];
+        Process::new(X86, &text, &functions).stands(code(0) - distance, words)
+    };
+    let before = |distance: u64| CodeAddress::Instruction(Address(TEXT - distance));
+    for distance in [1, 16] {
+        let mut new = at_distance(distance, c::undefined(RIP), &[0, 0]);
+        new.walks(&[before(distance)], End::Root);
+        // The one that made it comes by there, too, and has a caller.
+        let mut maker = at_distance(distance, c::undefined(RIP), &[code(10)]);
+        maker.walks(&[before(distance), r(10)], End::Root);
+        at_distance(distance, vec![], &[0]).walks(&[before(distance)], End::UnknownRegister);
+    }
+    at_distance(17, c::undefined(RIP), &[0]).walks(&[before(17)], End::UnknownRegister);
+    // A call returned to is not where a thread begins.
+    let functions = [(0x10, false, vec![]), (0x10, false, c::undefined(RIP))];
+    let process = Process::new(X86, &text, &functions);
+    let mut called = process.stands(code(0), &[code(0) - 8]);
+    called.walks(&[at(0), CodeAddress::Return(Address(TEXT - 8))], End::UnknownRegister);
+}
+
+#[test]
 fn a_chain_that_does_not_move_up_ends() {
     for next in [STACK + 8, STACK, 3] {
         let words = [1, next, code(CALLED)];
