@@ -1,4 +1,4 @@
-//! How long a thread is held, beside the shortest that can be had: a bare loop
+//! How long it takes to stop a thread and copy it, beside the shortest that can be had: a bare loop
 //! of seize, interrupt, wait, registers, 16 KiB of stack, detach.
 //!
 //! Both are measured in turns on the same thread of the same target, so that
@@ -25,7 +25,7 @@ use nix::{
 use spy::{
     capture::{Arrival, Ask, Copied, Depth, Gate, Stops},
     memory::WorkingSet,
-    process::{LiveMemory, Process},
+    process::LiveMemory,
     profile::Histogram,
     task::{Pid, Tid},
 };
@@ -50,11 +50,10 @@ impl Drop for Busy {
     }
 }
 
-/// How long the bare loop holds the thread: from the moment that it is asked
-/// to stop.
+/// How long the bare loop takes, which holds the thread for most of it.
 fn bare(pid: unistd::Pid, buffer: &mut [u8]) -> nix::Result<Duration> {
-    ptrace::seize(pid, ptrace::Options::empty())?;
     let asked = Instant::now();
+    ptrace::seize(pid, ptrace::Options::empty())?;
     ptrace::interrupt(pid)?;
     waitpid(pid, Some(WaitPidFlag::__WALL))?;
     let registers = ptrace::getregs(pid)?;
@@ -68,17 +67,17 @@ fn bare(pid: unistd::Pid, buffer: &mut [u8]) -> nix::Result<Duration> {
 fn ours(
     stops: &mut Stops,
     spare: &mut Copied,
-    (process, memory, gate): (&Process, &LiveMemory, &Gate),
+    (tid, memory, gate): (Tid, &LiveMemory, &Gate),
 ) -> Result<Duration, Box<dyn Error>> {
-    let tid = Tid(process.pid().0);
     let copied = std::mem::take(spare).prepare(Depth::default(), &WorkingSet::default());
+    let schedule = gate.schedule()?;
     let now = Instant::now();
-    stops.ask(Ask { tid, copied, schedule: gate.schedule()?, at: now })?;
-    let of = |_| Some((process, memory, Some(gate)));
+    stops.ask(Ask { tid, copied, schedule, at: now, ran: true })?;
+    let of = |_| Some((memory, gate));
     match stops.next(now + Duration::from_millis(5), of) {
         Some(Arrival::Caught(caught)) => {
             *spare = caught.copied;
-            Ok(caught.held)
+            Ok(now.elapsed())
         }
         other => Err(format!("it was not caught: {other:?}").into()),
     }
@@ -90,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     set.thread_block()?;
     let target = Busy::start()?;
     let pid = Pid(i32::try_from(target.0.id())?);
-    let (process, memory) = (Process::open(pid)?, LiveMemory::new(pid));
+    let memory = LiveMemory::new(pid);
     let gate = Gate::open(pid, Tid(pid.0))?;
     let mut stops = Stops::default();
     let mut spare = Copied::default();
@@ -99,14 +98,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..ROUNDS {
         let times = [
             bare(unistd::Pid::from_raw(pid.0), &mut buffer)?,
-            ours(&mut stops, &mut spare, (&process, &memory, &gate))?,
+            ours(&mut stops, &mut spare, (Tid(pid.0), &memory, &gate))?,
         ];
         for (held, time) in held.iter_mut().zip(times) {
             held.add(u64::try_from(time.as_nanos())?);
         }
     }
     let [bare, ours] = held;
-    println!("held, in nanoseconds, {ROUNDS} stops of each");
+    println!("a stop, in nanoseconds, {ROUNDS} stops of each");
     println!("{:>8} {:>10} {:>10} {:>7}", "", "bare", "spy", "ratio");
     for (name, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
         let [bare, ours] = [bare.quantile(share), ours.quantile(share)];

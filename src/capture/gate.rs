@@ -2,7 +2,11 @@
 //! doing? Answered by two files of `/proc` that are kept open, without
 //! touching the thread.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+};
 
 use crate::{
     snapshot::{Architecture, Register, Registers},
@@ -31,7 +35,7 @@ pub enum Look {
     /// It sleeps, and these of its registers are known: stack pointer, program
     /// counter and, in a system call, the arguments.
     Asleep(State, Registers),
-    /// The kernel does not say.
+    /// It sleeps, and the kernel does not say where.
     Unknown,
     /// It has ended.
     Ended,
@@ -40,6 +44,8 @@ pub enum Look {
 /// The files of one thread.
 #[derive(Debug)]
 pub struct Gate {
+    pid: Pid,
+    tid: Tid,
     schedstat: Option<File>,
     syscall: Option<File>,
 }
@@ -48,17 +54,21 @@ impl Gate {
     /// Open them.
     ///
     /// # Errors
-    /// When the thread is gone.
+    /// When the thread is gone, or this program may open no more files.
     pub fn open(pid: Pid, tid: Tid) -> io::Result<Self> {
-        let open = |name| match File::open(format!("/proc/{pid}/task/{tid}/{name}")) {
+        let path = |name: &str| format!("/proc/{pid}/task/{tid}/{name}");
+        let open = |name| match File::open(path(name)) {
             Ok(file) => Ok(Some(file)),
-            // The task directory is there, this file is not: another kernel.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::metadata(format!("/proc/{pid}/task/{tid}/stat")).map(|_| None)
-            }
-            Err(_) => Ok(None),
+            // The thread is there, this file is not, or not for us: another
+            // kernel.
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    fs::metadata(path("stat")).map(|_| None)
+                }
+                _ => Err(error),
+            },
         };
-        Ok(Self { schedstat: open("schedstat")?, syscall: open("syscall")? })
+        Ok(Self { pid, tid, schedstat: open("schedstat")?, syscall: open("syscall")? })
     }
 
     /// The thread's schedule; `None` where the kernel does not count.
@@ -74,13 +84,35 @@ impl Gate {
 
     /// What the thread is doing.
     pub fn look(&self) -> Look {
-        let Some(file) = &self.syscall else { return Look::Unknown };
+        let Some(file) = &self.syscall else { return self.look_at_state() };
         let mut bytes = [0; 192];
         match file.read_at(&mut bytes, 0) {
-            Ok(len) => parse_syscall(bytes.get(..len).unwrap_or_default()),
+            Ok(len) => match parse_syscall(bytes.get(..len).unwrap_or_default()) {
+                Look::Unknown => self.look_at_state(),
+                look => look,
+            },
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Look::Ended,
-            Err(_) => Look::Unknown,
+            Err(_) => self.look_at_state(),
         }
+    }
+
+    /// What every kernel says: whether it sleeps, but not where.
+    fn look_at_state(&self) -> Look {
+        let path = format!("/proc/{}/task/{}/stat", self.pid, self.tid);
+        match fs::read(path).ok().and_then(|line| state(&line)) {
+            Some(b'R') => Look::Runnable,
+            Some(b'Z' | b'X') | None => Look::Ended,
+            Some(_) => Look::Unknown,
+        }
+    }
+}
+
+/// The state in a line of `stat`. The name before it may itself hold anything,
+/// `)` too.
+fn state(line: &[u8]) -> Option<u8> {
+    match line.rsplit(|&byte| byte == b')').next() {
+        Some([b' ', state, ..]) => Some(*state),
+        _ => None,
     }
 }
 
@@ -163,6 +195,14 @@ mod tests {
         for odd in [&b""[..], b"\xff", b"7", b"7 0x1 0x2", b"x 0x1 0x2", b"-1 1 2"] {
             assert_eq!(parse_syscall(odd), Look::Unknown, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn a_state_is_found_behind_any_name() {
+        assert_eq!(state(b"7 (a) R (b)) S 1 7"), Some(b'S'));
+        assert_eq!(state(b"7 (a) T 1"), Some(b'T'));
+        assert_eq!(state(b"7 (a)"), None);
+        assert_eq!(state(b""), None);
     }
 
     #[test]

@@ -16,5 +16,5 @@ mod stop;
 
 pub use copied::{Copied, CopiedMemory, Depth};
 pub use gate::{Gate, Look, Schedule};
-pub use harm::{Harm, harm};
+pub use harm::is_unnoticed;
 pub use stop::{Arrival, Ask, Catch, Stops};

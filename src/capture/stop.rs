@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use procfs::FromRead;
 use rustc_hash::FxHashMap;
 
 use super::{Copied, Gate, Schedule, registers};
 use crate::{
     memory::Address,
-    process::{LiveMemory, Process},
+    process::LiveMemory,
     snapshot::{Architecture, Registers},
     sys::{priority, ptrace, signal},
     task::{Syscall, Tid},
@@ -31,8 +32,6 @@ struct Stopped {
     tid: Tid,
     /// The signal that it was about to receive, which it will.
     signal: i32,
-    /// Whether it stopped because it was asked to, and for nothing else.
-    asked: bool,
     /// Not `Send`: the kernel answers only the thread that attached.
     tracer: PhantomData<*const ()>,
 }
@@ -61,6 +60,9 @@ pub struct Ask {
     pub schedule: Option<Schedule>,
     /// The moment that the sample is about.
     pub at: Instant,
+    /// Whether the thread ran when it was looked at: a system call that the
+    /// stop finds it blocked in has only just begun.
+    pub ran: bool,
 }
 
 /// What became of a thread that was asked to stop.
@@ -106,17 +108,16 @@ enum Urgency {
 }
 
 impl Urgency {
-    fn set(&mut self, urgent: bool) {
+    /// Whether a system call was made for it.
+    fn set(&mut self, urgent: bool) -> bool {
         *self = match (*self, urgent) {
             (Self::Untried, true) if !priority::is_ordinary() => Self::Refused,
             (Self::Untried | Self::Ordinary, true) if priority::set_urgent(true) => Self::Urgent,
             (Self::Untried | Self::Ordinary, true) => Self::Refused,
-            (Self::Urgent, false) => {
-                priority::set_urgent(false);
-                Self::Ordinary
-            }
-            _ => return,
-        }
+            (Self::Urgent, false) if priority::set_urgent(false) => Self::Ordinary,
+            _ => return false,
+        };
+        true
     }
 }
 
@@ -152,6 +153,17 @@ impl Stops {
         self.pending.contains_key(&tid)
     }
 
+    /// Go before others from now on, as long as a thread is awaited.
+    fn hurry(&mut self) {
+        self.calls += u64::from(self.urgent.set(true));
+    }
+
+    /// Go before others no longer: no thread is known to be held, and there is
+    /// work to do that nobody waits for.
+    pub fn relax(&mut self) {
+        self.calls += u64::from(self.urgent.set(false));
+    }
+
     /// Give up a thread that is known to be gone.
     pub fn forget(&mut self, tid: Tid) {
         self.pending.remove(&tid);
@@ -174,7 +186,7 @@ impl Stops {
     pub fn ask(&mut self, ask: Ask) -> io::Result<()> {
         self.calls += 2;
         ptrace::seize(ask.tid)?;
-        self.urgent.set(true);
+        self.hurry();
         let running = Instant::now();
         // A thread that dies here will be reaped when it arrives as ended.
         let _ = ptrace::interrupt(ask.tid);
@@ -184,38 +196,31 @@ impl Stops {
 
     /// Take the next thread that has arrived, waiting for one until `until`.
     ///
-    /// The thread whose `process` and `memory` are given must be the asked
-    /// one's: `of` finds them by its number.
+    /// `of` gives the memory and the gate of a thread that was asked.
     pub fn next<'a>(
         &mut self,
         until: Instant,
-        of: impl Fn(Tid) -> Option<(&'a Process, &'a LiveMemory, Option<&'a Gate>)>,
-    ) -> Option<Arrival> {
-        let arrival = self.wait(until, of);
-        self.urgent.set(arrival.is_some() && !self.pending.is_empty());
-        arrival
-    }
-
-    fn wait<'a>(
-        &mut self,
-        until: Instant,
-        of: impl Fn(Tid) -> Option<(&'a Process, &'a LiveMemory, Option<&'a Gate>)>,
+        of: impl Fn(Tid) -> Option<(&'a LiveMemory, &'a Gate)>,
     ) -> Option<Arrival> {
         let mut patience = SPIN;
         while !self.pending.is_empty() {
-            self.urgent.set(true);
+            self.hurry();
             self.calls += 1;
             let before = Instant::now();
             match ptrace::poll() {
                 Ok(Some(ptrace::Event::Ended(tid))) => {
+                    // How a child of this program ended, it is told itself.
+                    if !is_own_child(tid) {
+                        ptrace::reap(tid);
+                    }
                     self.pending.remove(&tid);
                     return Some(Arrival::Ended(tid));
                 }
-                Ok(Some(ptrace::Event::Stopped { tid, signal, asked })) => {
-                    let stopped = Stopped { tid, signal, asked, tracer: PhantomData };
+                Ok(Some(ptrace::Event::Stopped { tid, signal })) => {
+                    let stopped = Stopped { tid, signal, tracer: PhantomData };
                     let Some(pending) = self.pending.remove(&tid) else { continue };
-                    let Some((process, memory, gate)) = of(tid) else { continue };
-                    if let Some(caught) = self.catch(stopped, pending, (process, memory, gate)) {
+                    let Some((memory, gate)) = of(tid) else { continue };
+                    if let Some(caught) = self.catch(stopped, pending, memory, gate) {
                         return Some(Arrival::Caught(caught));
                     }
                     return Some(Arrival::Ended(tid));
@@ -237,7 +242,8 @@ impl Stops {
                 }
             } else {
                 let left = until.saturating_duration_since(before);
-                signal::wait_for_child(left);
+                self.calls += 1;
+                signal::wait_for_child(left.min(LONGEST_SLEEP));
             }
         }
         None
@@ -248,15 +254,16 @@ impl Stops {
         &mut self,
         stopped: Stopped,
         pending: Pending,
-        (process, memory, gate): (&Process, &LiveMemory, Option<&Gate>),
+        memory: &LiveMemory,
+        gate: &Gate,
     ) -> Option<Catch> {
         self.calls += 3;
-        let Pending { ask: Ask { tid, mut copied, schedule, at }, running } = pending;
+        let Pending { ask: Ask { tid, mut copied, schedule, at, ran }, running } = pending;
         let kernel = stopped.registers().ok()?;
         let registers = registers::from_kernel(&kernel);
         let sp = Address(registers.get(Architecture::HOST.sp())?);
         let in_time = copied.fill(memory, sp, Some(running + LONGEST));
-        let after = gate.and_then(|gate| gate.schedule().ok().flatten());
+        let after = gate.schedule().ok().flatten();
         let queued = schedule.zip(after).map(|(before, after)| {
             // The kernel counts the waiting of a thread when it ends. One that
             // waited for longer than it is since that moment waited at it. One
@@ -265,9 +272,7 @@ impl Stops {
             let waited = Duration::from_nanos(after.wait.saturating_sub(before.wait));
             waited > at.elapsed()
         });
-        if stopped.asked
-            && let Some(again) = registers::unnoticed(&kernel, || process.is_filtered(tid))
-        {
+        if let Some(again) = registers::unnoticed(&kernel, ran) {
             // If it cannot be set the thread has just been killed.
             let _ = ptrace::set_registers(tid, again);
         }
@@ -277,6 +282,17 @@ impl Stops {
         Some(Catch { tid, registers, copied, queued, held, partial: !in_time, interrupted })
     }
 }
+
+/// Whether `tid` is the first thread of a process that this one has started.
+fn is_own_child(tid: Tid) -> bool {
+    let status = procfs::process::Status::from_file(format!("/proc/{tid}/status"));
+    let own = i32::try_from(std::process::id());
+    status.is_ok_and(|status| status.tgid == tid.0 && own == Ok(status.ppid))
+}
+
+/// Should SIGCHLD not come, because some thread of this program does not block
+/// it, a thread that has stopped is found after this long.
+const LONGEST_SLEEP: Duration = Duration::from_millis(5);
 
 /// Before this program goes to sleep it looks so many times, this far apart. A
 /// thread on another processor may have stopped by then. Longer would not pay:

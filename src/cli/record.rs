@@ -81,6 +81,7 @@ fn watch(job: &Record, console: &Console) -> anyhow::Result<Exit> {
     let mut files = Files::open(job, targets.as_deref())?;
     // The command must start with signals as they were, so before they are
     // blocked; and they must be blocked before any thread is started.
+    signals::hear_children();
     let child = match &job.targets {
         Targets::Command(command) => Some(Child::start(command)?),
         Targets::Processes(_) | Targets::Unsaid => None,

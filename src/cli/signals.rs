@@ -34,6 +34,12 @@ pub(super) fn block() -> anyhow::Result<Blocked> {
     Ok(Blocked { awaited })
 }
 
+/// Be told when a child ends and when a traced thread stops, even if whoever
+/// started this program ignored both. To be called before a child is started.
+pub(super) fn hear_children() {
+    crate::sys::signal::hear_children();
+}
+
 impl Blocked {
     /// Have each signal that arrives sent, as an `E`, until nobody listens.
     pub(super) fn send<E: From<Signal> + Send + 'static>(self, to: Sender<E>) {

@@ -36,6 +36,7 @@ pub fn stats(profile: &Profile, costs: &Costs) -> Value {
             "unchanged": costs.caught.unchanged,
             "missed": costs.caught.missed,
             "partial": costs.caught.partial,
+            "blind": costs.caught.blind,
         },
         "held_microseconds": {
             "stops": costs.held.count(),

@@ -180,6 +180,23 @@ impl Process {
         procfs::process::Status::from_file(path).is_ok_and(|status| status.tracerpid != 0)
     }
 
+    /// Whether a thread lives, and is traced: a thread that was asked to stop
+    /// and is not will never stop for us.
+    pub fn is_awaited(&self, tid: Tid) -> bool {
+        let path = format!("/proc/{}/task/{tid}/status", self.pid);
+        procfs::process::Status::from_file(path)
+            .is_ok_and(|status| status.tracerpid != 0 && !status.state.starts_with(['Z', 'X']))
+    }
+
+    /// What changes when the process begins to run another program, or the
+    /// same once more: where the kernel has put it.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be read.
+    pub fn auxiliary_vector(&self) -> io::Result<Vec<u8>> {
+        fs::read(format!("/proc/{}/auxv", self.pid))
+    }
+
     /// The receive and send timeouts of the socket behind a descriptor of the
     /// process; zero for none.
     ///

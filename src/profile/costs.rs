@@ -54,6 +54,8 @@ pub struct Caught {
     pub missed: u64,
     /// Held for as long as is allowed before everything was copied.
     pub partial: u64,
+    /// Stopped asleep, because the kernel does not say where it slept.
+    pub blind: u64,
 }
 
 impl Caught {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::watched::Watched;
+use super::watched::{Asked, Watched};
 use crate::{
-    capture::{Ask, Catch, Copied, CopiedMemory, Harm, Look, harm},
+    capture::{Ask, Catch, Copied, CopiedMemory, Look, is_unnoticed},
     memory::Address,
     module::Modules,
     process::{LiveMemory, Process},
@@ -33,6 +33,9 @@ pub(super) struct Engine {
 /// So many spare copies are kept: as many threads as are held at one time in
 /// most targets.
 const SPARE: usize = 16;
+
+/// A copy of a deeper stack, in bytes, is not kept.
+const LARGE: usize = 256 << 10;
 
 /// A stack as it was found, and what it was found in.
 #[derive(Debug)]
@@ -101,7 +104,8 @@ impl Engine {
     /// What to ask a thread for, at a moment.
     pub(super) fn ask(&mut self, watched: &Watched, at: Instant) -> Ask {
         let copied = self.prepare(watched);
-        Ask { tid: watched.tid, copied, schedule: watched.seen, at }
+        let ran = watched.asked.as_ref().is_none_or(Asked::ran);
+        Ask { tid: watched.tid, copied, schedule: watched.seen, at, ran }
     }
 
     fn prepare(&mut self, watched: &Watched) -> Copied {
@@ -110,7 +114,7 @@ impl Engine {
 
     /// A copy is not needed any more.
     pub(super) fn give_back(&mut self, copied: Copied) {
-        if self.spare.len() < SPARE {
+        if self.spare.len() < SPARE && copied.stack.bytes.capacity() <= LARGE {
             self.spare.push(copied);
         }
     }
@@ -141,7 +145,7 @@ impl Engine {
 
     fn may_stop(&self, tid: Tid, state: State, registers: &Registers) -> bool {
         match state {
-            State::Blocked(call) => harm(&self.process, tid, Some(call), registers) != Harm::Real,
+            State::Blocked(call) => is_unnoticed(&self.process, tid, call, registers),
             State::Faulting => !self.process.is_filtered(tid),
             State::Running | State::Queued | State::Halted => false,
         }

@@ -112,9 +112,19 @@ struct Looked {
 }
 
 /// A thread that was asked to stop, and what is known of it without that.
-type Waiting = (Watched, Asked, Sample);
+type Waiting = (Watched, Sample);
 
+/// On a thread of its own, whose end lets every thread go that has not arrived.
 fn look(target: Pid) -> Result<Looked, Error> {
+    std::thread::scope(|scope| {
+        let tracer = std::thread::Builder::new().name("sampler".to_owned());
+        let tracer = tracer.spawn_scoped(scope, || trace(target));
+        let tracer = tracer.map_err(|source| Error::Io { pid: target, source })?;
+        tracer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn trace(target: Pid) -> Result<Looked, Error> {
     let process = open(target)?;
     let tids = process.threads().map_err(|source| Error::new(target, source))?;
     let engine = Engine::new(process, &Tables::Never);
@@ -129,7 +139,7 @@ fn look(target: Pid) -> Result<Looked, Error> {
         }
     }
     looked.collect(&mut stops, &mut waiting);
-    let known = waiting.into_iter().map(|(tid, (_, _, otherwise))| (tid, otherwise));
+    let known = waiting.into_iter().map(|(tid, (_, otherwise))| (tid, otherwise));
     looked.threads.extend(known);
     Ok(looked)
 }
@@ -147,31 +157,38 @@ impl Looked {
             copied: Copied::default(),
             stack: Stack { frames: Vec::new(), end: End::NotCaught },
         };
-        let (state, otherwise) = match watched.gate.look() {
+        let mut asked = Asked::new(now, None);
+        let mut otherwise = nothing;
+        match watched.gate.look() {
             Look::Ended => return None,
-            Look::Runnable => (None, nothing),
+            Look::Runnable => {}
             Look::Unknown => {
                 NO_SYSCALL.clone_into(&mut self.note);
-                (None, nothing)
+                asked.unknown = true;
             }
             Look::Asleep(state, registers) => {
                 let modules = &mut self.modules;
+                otherwise.state = state;
                 match self.engine.examine(&mut watched, state, &registers, modules) {
-                    Examined::Ran => (None, nothing),
-                    Examined::Incomplete(sample) => (Some(sample.state), sample),
-                    Examined::Still(sample) => {
-                        self.threads.push((tid, sample));
-                        return None;
+                    // It slept when it was looked at, and may sleep again.
+                    Examined::Ran => return self.know(tid, otherwise),
+                    Examined::Still(sample) => return self.know(tid, sample),
+                    Examined::Incomplete(sample) => {
+                        (asked.state, otherwise) = (Some(sample.state), sample);
                     }
                 }
             }
-        };
-        if stops.ask(self.engine.ask(&watched, now)).is_err() {
-            self.threads.push((tid, otherwise));
-            return None;
         }
-        let asked = Asked { state, ..Asked::new(now, None) };
-        Some((watched, asked, otherwise))
+        watched.asked = Some(asked);
+        if stops.ask(self.engine.ask(&watched, now)).is_err() {
+            return self.know(tid, otherwise);
+        }
+        Some((watched, otherwise))
+    }
+
+    fn know(&mut self, tid: Tid, sample: Sample) -> Option<Waiting> {
+        self.threads.push((tid, sample));
+        None
     }
 
     fn collect(&mut self, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
@@ -179,8 +196,8 @@ impl Looked {
         loop {
             let engine = &self.engine;
             let of = |tid| {
-                let (watched, _, _) = waiting.get(&tid)?;
-                Some((&engine.process, &engine.memory, Some(&watched.gate)))
+                let (watched, _) = waiting.get(&tid)?;
+                Some((&engine.memory, &watched.gate))
             };
             let caught = match stops.next(until, of) {
                 None => return,
@@ -191,12 +208,13 @@ impl Looked {
                 Some(Arrival::Caught(caught)) => caught,
             };
             let tid = caught.tid;
-            let Some((watched, asked, _)) = waiting.get_mut(&tid) else { continue };
-            let state = asked.judge(&caught);
+            let Some((watched, _)) = waiting.get_mut(&tid) else { continue };
+            let Some(asked) = &mut watched.asked else { continue };
+            let (state, at) = (asked.judge(&caught), asked.at);
             if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
                 self.threads.push((tid, Sample { state, ..sample }));
                 waiting.remove(&tid);
-            } else if stops.ask(self.engine.ask(watched, asked.at)).is_err() {
+            } else if stops.ask(self.engine.ask(watched, at)).is_err() {
                 waiting.remove(&tid);
             }
         }

@@ -11,14 +11,20 @@ use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
 };
 
+use procfs::FromRead;
+
 use super::{
     Control, Error, Options, Recording,
     clock::{Clock, Tick},
     open,
-    shared::Shared,
+    shared::{NO_SCHEDSTAT, Shared},
     target::Target,
 };
-use crate::{capture::Stops, task::Pid, unwind::Tables};
+use crate::{
+    capture::{Arrival, Gate, Stops},
+    task::{Pid, Tid},
+    unwind::Tables,
+};
 
 /// Threads that were asked to stop and are on a processor arrive within
 /// microseconds. For the others this much is waited in a tick; after that they
@@ -28,6 +34,9 @@ use crate::{capture::Stops, task::Pid, unwind::Tables};
 /// timer for it: on a virtual machine that takes as long as all else that is
 /// done while a thread is held (16 against 33 µs a stop, measured).
 const PATIENCE: Duration = Duration::from_millis(5);
+
+/// So many threads are asked to stop before the first of them is taken.
+const AT_ONCE: u32 = 16;
 
 /// After a tick in which that was too long, so many do with less.
 const HASTY: u32 = 16;
@@ -49,13 +58,26 @@ const LISTEN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When not one of the targets can be watched, the error of the first.
 pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
-    let work = || Recorder::new(targets, options, control)?.run();
+    let work = || Ok(Recorder::new(targets, options, control)?.run());
     thread::scope(|scope| {
         let sampler = thread::Builder::new().name("sampler".to_owned()).spawn_scoped(scope, work);
         let pid = targets.first().copied().unwrap_or(Pid(0));
         let sampler = sampler.map_err(|source| Error::Io { pid, source })?;
-        sampler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let done = sampler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        done.map(Done::recording)
     })
+}
+
+/// What the tracer leaves: what takes its time and needs no tracer is done
+/// when that has ended, and has let every thread go.
+struct Done {
+    targets: Vec<Target>,
+    refused: Vec<Error>,
+    shared: Shared,
+    duration: Duration,
+    targets_ended: bool,
+    /// System calls made in order to stop threads.
+    calls: u64,
 }
 
 /// Two descriptors a thread stay open, and a process may have thousands. The
@@ -76,6 +98,8 @@ struct Recorder<'a> {
     shared: Shared,
     clock: Clock,
     began: Instant,
+    /// Threads that were copied and let go, and are still to be unwound.
+    arrived: Vec<Arrival>,
     /// How many ticks are to wait for less than [`PATIENCE`].
     hasty: u32,
 }
@@ -101,31 +125,56 @@ impl<'a> Recorder<'a> {
         raise_descriptor_limit();
         // The kernel otherwise wakes this thread up to 50 µs late, to save power.
         let _ = set_timerslack(1);
+        let counts = Gate::open(
+            Pid(std::process::id().cast_signed()),
+            Tid(std::process::id().cast_signed()),
+        );
+        if counts.and_then(|gate| gate.schedule()).is_ok_and(|schedule| schedule.is_none()) {
+            shared.note(NO_SCHEDSTAT);
+        }
         let clock = Clock::new(options.rate, fastrand::Rng::new());
         let stops = Stops::default();
-        Ok(Self { options, control, targets, refused, stops, shared, clock, began, hasty: 0 })
+        Ok(Self {
+            options,
+            control,
+            targets,
+            refused,
+            stops,
+            shared,
+            clock,
+            began,
+            arrived: Vec::new(),
+            hasty: 0,
+        })
     }
 
-    fn run(mut self) -> Result<Recording, Error> {
+    fn run(mut self) -> Done {
         let end = self.options.duration.and_then(|duration| self.began.checked_add(duration));
         let mut targets_ended = false;
         loop {
             let tick = self.clock.next(Instant::now());
-            self.shared.costs.ticks_wanted += 1 + tick.skipped;
-            if end.is_some_and(|end| tick.at >= end) {
-                self.shared.costs.ticks_wanted -= 1;
-                self.wait(end.unwrap_or(tick.at));
+            self.shared.costs.ticks_wanted += tick.skipped;
+            if let Some(end) = end.filter(|&end| tick.at >= end) {
+                self.wait(end);
                 break;
             }
             if self.wait(tick.at) {
                 break;
             }
+            self.shared.costs.ticks_wanted += 1;
             targets_ended = !self.tick(tick);
             if targets_ended {
                 break;
             }
         }
-        Ok(self.finish(targets_ended))
+        Done {
+            duration: self.began.elapsed(),
+            targets: self.targets,
+            refused: self.refused,
+            shared: self.shared,
+            targets_ended,
+            calls: self.stops.calls(),
+        }
     }
 
     /// Wait, and take threads as they arrive; whether the recording is to end.
@@ -140,7 +189,8 @@ impl<'a> Recorder<'a> {
             }
             let next = until.min(now + LISTEN);
             if self.stops.pending() > 0 {
-                self.collect(next, None);
+                self.take(next, None);
+                self.finish_arrived();
             } else {
                 thread::sleep(next - now);
             }
@@ -150,6 +200,7 @@ impl<'a> Recorder<'a> {
     /// One look at every thread; whether any target is left.
     fn tick(&mut self, tick: Tick) -> bool {
         let now = Instant::now();
+        self.hasty = self.hasty.saturating_sub(1);
         let late = now.saturating_duration_since(tick.at) > self.clock.period() / 2;
         self.shared.costs.ticks_late += u64::from(late);
         self.shared.costs.ticks += 1;
@@ -165,76 +216,109 @@ impl<'a> Recorder<'a> {
             left = true;
             target.look(seen, &mut self.stops, &mut self.shared);
         }
-        for target in &mut self.targets {
-            target.ask(seen, &mut self.stops, &mut self.shared);
-        }
-        self.collect_fresh(seen);
+        self.ask(seen);
         for index in 0..self.targets.len() {
             while let Some(target) = self.targets.get_mut(index)
                 && target.read(seen, &mut self.stops, &mut self.shared)
             {
                 // Whoever arrives while threads are read that sleep is not
                 // kept waiting for the rest of them.
-                self.collect(Instant::now(), None);
+                self.take(Instant::now(), None);
+                self.finish_arrived();
             }
         }
-        self.collect_fresh(seen);
+        self.take_fresh(seen);
         self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
         self.control.running.store(self.shared.runnable, Ordering::Relaxed);
         self.control.blocked.store(self.shared.blocked, Ordering::Relaxed);
         left
     }
 
+    /// Ask the threads that run to stop, some at a time, and take them as they
+    /// come: each waits for at most so many others.
+    fn ask(&mut self, at: Instant) {
+        let mut asked = 0;
+        for index in 0..self.targets.len() {
+            while let Some(target) = self.targets.get_mut(index)
+                && target.ask(&mut self.stops, &mut self.shared)
+            {
+                asked += 1;
+                if asked == AT_ONCE {
+                    asked = 0;
+                    self.take_fresh(at);
+                }
+            }
+        }
+        self.take_fresh(at);
+    }
+
     /// Take the threads that were asked in the tick of `at`, as far as they
     /// come soon.
-    fn collect_fresh(&mut self, at: Instant) {
+    fn take_fresh(&mut self, at: Instant) {
         let began = Instant::now();
         let half = self.clock.period() / 2;
         let patience = if self.hasty > 0 { half.min(PATIENCE) } else { PATIENCE };
-        self.hasty = self.hasty.saturating_sub(1);
-        self.collect(began + patience, Some(at));
+        self.take(began + patience, Some(at));
         if began.elapsed() > half {
             self.hasty = HASTY;
         }
+        self.finish_arrived();
     }
 
-    /// Take every thread that arrives until then, or until all have that were
-    /// asked in the tick of `at`.
-    fn collect(&mut self, until: Instant, at: Option<Instant>) {
-        let Self { targets, stops, shared, .. } = self;
+    /// Copy each thread that arrives, and let it go, until then; or until all
+    /// have that were asked in the tick of `at`, or, without one, until one has.
+    fn take(&mut self, until: Instant, at: Option<Instant>) {
+        let Self { targets, stops, arrived, .. } = self;
         loop {
-            let wanted = at.is_none_or(|at| stops.awaits(at));
+            let wanted = at.map_or(arrived.is_empty(), |at| stops.awaits(at));
             let until = if wanted { until } else { Instant::now() };
             let of = |tid| targets.iter().find_map(|target| target.of(tid));
-            let Some(mut arrival) = stops.next(until, of) else { return };
-            for target in &mut *targets {
-                match target.arrive(arrival, stops, shared) {
-                    Some(other) => arrival = other,
-                    None => break,
-                }
+            match stops.next(until, of) {
+                Some(arrival) => arrived.push(arrival),
+                None => return,
             }
         }
     }
 
-    fn finish(mut self, targets_ended: bool) -> Recording {
-        let duration = self.began.elapsed();
+    /// Unwind and count the threads that have arrived, which run again.
+    fn finish_arrived(&mut self) {
+        self.stops.relax();
+        while let Some(mut arrival) = self.arrived.pop() {
+            for target in &mut self.targets {
+                match target.arrive(arrival, &mut self.stops, &mut self.shared) {
+                    Some(other) => arrival = other,
+                    None => break,
+                }
+            }
+            if self.stops.pending() > 0 {
+                self.take(Instant::now(), None);
+            }
+        }
+    }
+}
+
+impl Done {
+    fn recording(mut self) -> Recording {
         for target in &mut self.targets {
             target.close(&mut self.shared);
         }
         let Shared { profile, modules, mut costs, origins, calls, .. } = self.shared;
-        costs.duration = duration;
+        costs.duration = self.duration;
         costs.kernel_cpu = profile.processes().iter().map(|process| process.kernel_cpu).sum();
-        costs.system_calls = calls + self.stops.calls();
+        costs.system_calls = calls + self.calls;
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
             let seconds = |time: nix::sys::time::TimeVal| {
                 Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
                     + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
             };
             costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-            costs.own_memory = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
         }
+        // Not that of `getrusage`, which is that of the parent until now.
+        let status = procfs::process::Status::from_file("/proc/self/status");
+        let peak = status.ok().and_then(|status| status.vmhwm);
+        costs.own_memory = peak.unwrap_or(0) * 1024;
         let processes = self.targets.into_iter().map(|target| target.engine.process).collect();
-        let refused = self.refused;
+        let (refused, targets_ended) = (self.refused, self.targets_ended);
         Recording { profile, costs, modules, origins, targets_ended, refused, processes }
     }
 }

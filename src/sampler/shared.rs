@@ -36,6 +36,15 @@ pub(super) struct Shared {
 pub(super) const NO_SYSCALL: &str =
     "the kernel does not say which system call a thread is in: blocked threads were stopped";
 
+/// What is said once where `/proc/PID/task/TID/schedstat` counts nothing.
+pub(super) const NO_SCHEDSTAT: &str =
+    "the kernel does not count when threads run: blocked threads were read at each tick";
+
+/// What is said once where a process has more threads than this program may
+/// watch.
+pub(super) const NO_DESCRIPTORS: &str =
+    "too many threads: some were not watched; `ulimit -n` limits the files that may be open";
+
 /// How a sample was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {

@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     engine::{Engine, Examined},
-    shared::{How, NO_SYSCALL, Shared},
+    shared::{How, NO_DESCRIPTORS, NO_SYSCALL, Shared},
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
     capture::{Arrival, Catch, Gate, Look, Stops},
-    process::Process,
+    process::{LiveMemory, Process},
     profile::ProcessId,
     snapshot::Registers,
     stack::{End, Stack},
@@ -27,17 +27,39 @@ pub(super) struct Target {
     pub(super) engine: Engine,
     pub(super) id: ProcessId,
     threads: FxHashMap<Tid, Watched>,
-    /// Threads that run, in this tick, and threads that sleep and have run.
-    runnable: Vec<Tid>,
+    /// Threads that are to be stopped in this tick, and threads that sleep and
+    /// are to be read.
+    awake: Vec<(Tid, Asked)>,
     asleep: Vec<(Tid, State, Registers)>,
+    /// Threads that have ended and are still listed: a first thread is until
+    /// all have.
+    gone: FxHashSet<Tid>,
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
     /// When they were last counted, and looked at whether any is left.
     counted: Instant,
-    executable: Option<(u64, u64)>,
+    program: Option<Program>,
     checked: Instant,
+    /// The tick before this one.
+    looked: Instant,
     /// CPU time when watching began, and when it was last read.
     cpu: [Duration; 2],
+}
+
+/// What a process runs: device and inode of the file, and where the kernel has
+/// put it, which is random.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    file: (u64, u64),
+    place: Vec<u8>,
+}
+
+impl Program {
+    fn of(process: &Process) -> Option<Self> {
+        let (file, place) = (process.executable().ok()?, process.auxiliary_vector().ok()?);
+        // It is empty while the process ends.
+        (!place.is_empty()).then_some(Self { file, place })
+    }
 }
 
 /// How often is looked whether the process runs another program, and what CPU
@@ -50,19 +72,21 @@ const COUNT: Duration = Duration::from_millis(1);
 impl Target {
     pub(super) fn new(process: Process, shared: &mut Shared, now: Instant) -> io::Result<Self> {
         let cpu = process.cpu_time().unwrap_or_default();
-        let executable = process.executable().ok();
+        let program = Program::of(&process);
         let id = shared.add_process(&process);
         let engine = Engine::new(process, &shared.tables)?;
         Ok(Self {
             engine,
             id,
             threads: FxHashMap::default(),
-            runnable: Vec::new(),
+            awake: Vec::new(),
             asleep: Vec::new(),
+            gone: FxHashSet::default(),
             listed: None,
             counted: now,
-            executable,
+            program,
             checked: now,
+            looked: now,
             cpu: [cpu; 2],
         })
     }
@@ -76,12 +100,9 @@ impl Target {
 
     /// What is needed to take an arriving thread's copy, if it is one of this
     /// process.
-    pub(super) fn of(
-        &self,
-        tid: Tid,
-    ) -> Option<(&Process, &crate::process::LiveMemory, Option<&Gate>)> {
+    pub(super) fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)> {
         let watched = self.threads.get(&tid)?;
-        Some((&self.engine.process, &self.engine.memory, Some(&watched.gate)))
+        Some((&self.engine.memory, &watched.gate))
     }
 
     /// The CPU time that the process has used while it was watched.
@@ -108,7 +129,7 @@ impl Target {
         let mut changed = Vec::new();
         let mut ended = Vec::new();
         for watched in self.threads.values_mut() {
-            match pass(watched, now, stops, shared) {
+            match pass(&self.engine, watched, now, stops, shared) {
                 Ok(Passed::Done) => {}
                 Ok(Passed::Changed) => changed.push(watched.tid),
                 Err(Gone) => ended.push(watched.tid),
@@ -118,26 +139,31 @@ impl Target {
             let Some(watched) = self.threads.get(&tid) else { continue };
             shared.calls += 1;
             match watched.gate.look() {
-                Look::Ended => ended.push(tid),
+                Look::Ended => {
+                    self.gone.insert(tid);
+                    ended.push(tid);
+                }
                 Look::Asleep(state, registers) => self.asleep.push((tid, state, registers)),
-                Look::Runnable => self.runnable.push(tid),
+                Look::Runnable => self.awake.push((tid, Asked::new(now, None))),
                 Look::Unknown => {
                     shared.note(NO_SYSCALL);
-                    self.runnable.push(tid);
+                    self.awake.push((tid, Asked { unknown: true, ..Asked::new(now, None) }));
                 }
             }
         }
         for tid in ended {
             self.end(tid, stops, shared);
         }
+        self.looked = now;
     }
 
-    /// Ask the threads that run to stop.
-    pub(super) fn ask(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
-        for tid in self.runnable.drain(..) {
-            let Some(watched) = self.threads.get_mut(&tid) else { continue };
-            ask(&mut self.engine, watched, Asked::new(now, None), stops, shared);
+    /// Ask a thread that runs to stop; whether there was one left.
+    pub(super) fn ask(&mut self, stops: &mut Stops, shared: &mut Shared) -> bool {
+        let Some((tid, asked)) = self.awake.pop() else { return false };
+        if let Some(watched) = self.threads.get_mut(&tid) {
+            ask(&mut self.engine, watched, asked, stops, shared);
         }
+        true
     }
 
     /// Read one of the threads that sleep; whether there was one left.
@@ -151,11 +177,12 @@ impl Target {
 
     /// A process that has begun another program is another one to a reader.
     fn follow_exec(&mut self, shared: &mut Shared, now: Instant) {
-        let executable = self.engine.process.executable().ok();
-        if executable.is_none() || executable == self.executable {
+        shared.calls += 4;
+        let program = Program::of(&self.engine.process);
+        if program.is_none() || program == self.program {
             return;
         }
-        self.executable = executable;
+        self.program = program;
         shared.set_cpu(self.id, self.cpu());
         self.cpu = [self.cpu[1]; 2];
         self.id = shared.add_process(&self.engine.process);
@@ -179,14 +206,22 @@ impl Target {
             return;
         }
         let Ok(tids) = self.engine.process.threads() else { return };
+        shared.calls += 3;
+        self.gone.retain(|tid| tids.contains(tid));
         let process = &self.engine.process;
         for tid in tids {
-            if self.threads.contains_key(&tid) {
+            if self.threads.contains_key(&tid) || self.gone.contains(&tid) {
                 continue;
             }
-            if let Ok(gate) = Gate::open(process.pid(), tid) {
-                let id = shared.add_thread(self.id, process, tid);
-                self.threads.insert(tid, Watched::new(tid, id, gate, now));
+            shared.calls += 2;
+            match Gate::open(process.pid(), tid) {
+                Ok(gate) => {
+                    let id = shared.add_thread(self.id, process, tid);
+                    // It began some time since the tick before.
+                    self.threads.insert(tid, Watched::new(tid, id, gate, self.looked));
+                }
+                Err(error) if is_descriptors(&error) => shared.note(NO_DESCRIPTORS),
+                Err(_) => {}
             }
         }
         self.listed = Some(count);
@@ -194,7 +229,9 @@ impl Target {
 
     fn end(&mut self, tid: Tid, stops: &mut Stops, shared: &mut Shared) {
         stops.forget(tid);
-        self.listed = None;
+        if !self.gone.contains(&tid) {
+            self.listed = None;
+        }
         if let Some(mut watched) = self.threads.remove(&tid) {
             give_up(&mut watched, shared);
         }
@@ -232,8 +269,16 @@ impl Target {
     }
 }
 
+/// Whether this program may open no more files.
+fn is_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// The thread has ended.
 struct Gone;
+
+/// How often is made sure that a thread that does not stop is still awaited.
+const CONFIRM: Duration = Duration::from_millis(100);
 
 /// What the gate says of a thread.
 enum Passed {
@@ -245,19 +290,32 @@ enum Passed {
 
 /// Let one thread pass the gate.
 fn pass(
+    engine: &Engine,
     watched: &mut Watched,
     now: Instant,
-    stops: &Stops,
+    stops: &mut Stops,
     shared: &mut Shared,
 ) -> Result<Passed, Gone> {
-    if let Some(asked) = &mut watched.asked {
-        asked.later += 1;
-        asked.until = now;
-        // It may have become another thread in an exec.
-        return if stops.is_pending(watched.tid) { Ok(Passed::Done) } else { Err(Gone) };
-    }
     let schedule = watched.gate.schedule().map_err(|_| Gone)?;
     shared.calls += 1;
+    if let Some(asked) = &mut watched.asked {
+        shared.calls += 1;
+        asked.pass(&watched.gate, schedule, now);
+        if now.saturating_duration_since(asked.confirmed) >= CONFIRM {
+            asked.confirmed = now;
+            // In an exec it may have become another thread, and as a first
+            // thread it may have ended without a word.
+            if !engine.process.is_awaited(watched.tid) {
+                stops.forget(watched.tid);
+                give_up(watched, shared);
+            }
+        }
+        return if stops.is_pending(watched.tid) || watched.asked.is_none() {
+            Ok(Passed::Done)
+        } else {
+            Err(Gone)
+        };
+    }
     if let Some(found) = watched.unchanged(schedule) {
         shared.count(watched, found, (now, 1), How::Unchanged);
         return Ok(Passed::Done);
@@ -266,6 +324,10 @@ fn pass(
     watched.seen = schedule;
     Ok(Passed::Changed)
 }
+
+/// How often is tried to read a thread that sleeps again and again for so
+/// short a time that it cannot be read.
+const TRIES: usize = 3;
 
 /// Read a thread that sleeps; and ask it to stop, if that is not enough.
 fn read(
@@ -276,22 +338,35 @@ fn read(
     shared: &mut Shared,
 ) {
     let process = shared.process_of(watched.id);
-    let otherwise = match engine.examine(watched, state, registers, &mut shared.modules) {
-        Examined::Still(sample) => {
-            let found = shared.found(process, sample.state, &sample.stack);
-            watched.settled = Some(Settled { found, stopped_from: None });
-            shared.count(watched, found, (now, 1), How::Still);
-            engine.give_back(sample.copied);
-            return name(engine, watched, shared);
+    let mut seen = (state, *registers);
+    for _ in 0..TRIES {
+        shared.calls += 1;
+        match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
+            Examined::Still(sample) => {
+                let found = shared.found(process, sample.state, &sample.stack);
+                watched.settled = Some(Settled { found, stopped_from: None });
+                shared.count(watched, found, (now, 1), How::Still);
+                engine.give_back(sample.copied);
+                return name(engine, watched, shared);
+            }
+            Examined::Incomplete(sample) => {
+                let found = shared.found(process, sample.state, &sample.stack);
+                engine.give_back(sample.copied);
+                let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
+                return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
+            }
+            Examined::Ran => {}
         }
-        Examined::Incomplete(sample) => {
-            let found = shared.found(process, sample.state, &sample.stack);
-            engine.give_back(sample.copied);
-            Some((found, Look::Asleep(state, *registers)))
-        }
-        Examined::Ran => None,
-    };
-    ask(engine, watched, Asked::new(now, otherwise), stops, shared);
+        shared.calls += 2;
+        watched.seen = watched.gate.schedule().ok().flatten();
+        let Look::Asleep(state, registers) = watched.gate.look() else { break };
+        seen = (state, registers);
+    }
+    // It slept when it was looked at. A stop now would show it awake, or would
+    // disturb it in its next sleep.
+    let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
+    let found = shared.found(process, state, &nothing);
+    shared.count(watched, found, (now, 1), How::Missed);
 }
 
 fn ask(
@@ -324,13 +399,12 @@ fn give_up(watched: &mut Watched, shared: &mut Shared) {
 }
 
 /// Count a thread that was asked to stop, for the tick at which it was asked
-/// and for those that have passed since. A thread that is ready to run and
-/// does not stop has no processor to do it on.
+/// and for those that have passed since.
 fn count(watched: &mut Watched, found: Found, asked: &Asked, how: How, shared: &mut Shared) {
+    shared.costs.caught.blind += u64::from(asked.unknown && how == How::Stopped);
     shared.count(watched, found, (asked.at, 1), how);
-    if asked.later > 0 {
-        let state = if found.state.is_runnable() { State::Queued } else { found.state };
-        shared.count(watched, Found { state, ..found }, (asked.until, asked.later), how);
+    for &(state, ticks, until) in &asked.later {
+        shared.count(watched, Found { state, ..found }, (until, ticks), how);
     }
 }
 
@@ -354,8 +428,9 @@ fn finish(
     };
     let Some(asked) = watched.asked.take() else { return };
     let found = shared.found(process, state, &sample.stack);
-    if let Some((_, look)) = asked.otherwise {
-        watched.settled = Some(Settled { found, stopped_from: Some(look) });
+    let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
+    if slept.is_some() {
+        watched.settled = Some(Settled { found, stopped_from: slept });
     }
     count(watched, found, &asked, How::Stopped, shared);
     engine.give_back(sample.copied);

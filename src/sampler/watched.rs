@@ -55,22 +55,54 @@ pub(super) struct Found {
 pub(super) struct Asked {
     /// The tick at which it was asked.
     pub(super) at: Instant,
-    /// How many ticks have passed since.
-    pub(super) later: u64,
-    /// The last of them.
-    pub(super) until: Instant,
+    /// What it was doing at the ticks that have passed since, and the last of
+    /// each.
+    pub(super) later: Vec<(State, u64, Instant)>,
+    /// Its schedule at the last of them.
+    pub(super) last: Option<Schedule>,
     /// For a thread that sleeps: what is known of it without the stop, and how
     /// it was seen.
     pub(super) otherwise: Option<(Found, Look)>,
+    /// Whether it sleeps, and the kernel does not say where.
+    pub(super) unknown: bool,
     /// The state it is to be counted with, once that is known.
     pub(super) state: Option<State>,
+    /// When it was last made sure that it is still awaited.
+    pub(super) confirmed: Instant,
 }
 
 impl Asked {
     /// At a tick; `otherwise` is what is known without the stop.
     pub(super) fn new(at: Instant, otherwise: Option<(Found, Look)>) -> Self {
         let state = otherwise.map(|(found, _)| found.state);
-        Self { at, later: 0, until: at, otherwise, state }
+        let (later, last, confirmed) = (Vec::new(), None, at);
+        Self { at, later, last, otherwise, unknown: false, state, confirmed }
+    }
+
+    /// Whether the thread runs as far as is known.
+    pub(super) const fn ran(&self) -> bool {
+        self.otherwise.is_none() && !self.unknown
+    }
+
+    /// Another tick has passed at `now`.
+    pub(super) fn pass(&mut self, gate: &Gate, schedule: Option<Schedule>, now: Instant) {
+        let has_run = match (self.last, schedule) {
+            (Some(last), Some(now)) => now.run > last.run,
+            _ => false,
+        };
+        self.last = schedule;
+        let state = match (self.otherwise, gate.look()) {
+            (Some((found, _)), _) => found.state,
+            (None, Look::Asleep(state, _)) => state,
+            // A thread that runs and does not stop is deep in the kernel; one
+            // that does not run has no processor to stop on.
+            _ if has_run => State::Running,
+            _ => State::Queued,
+        };
+        match self.later.last_mut() {
+            Some((last, ticks, until)) if *last == state => (*ticks, *until) = (*ticks + 1, now),
+            _ => self.later.push((state, 1, now)),
+        }
     }
 
     /// The state to count the thread with, from what the stop has found.
@@ -79,12 +111,10 @@ impl Asked {
         if let Some(known) = self.state {
             return known;
         }
-        let state = match (caught.queued, caught.interrupted) {
-            (Some(true), _) => State::Queued,
-            (Some(false), _) | (None, None) => State::Running,
-            // The kernel has said nothing: neither what the thread was doing
-            // before, nor how it was scheduled since.
-            (None, Some(call)) => State::Blocked(call),
+        let state = match caught.queued {
+            _ if self.unknown => caught.interrupted.map_or(State::Faulting, State::Blocked),
+            Some(true) => State::Queued,
+            Some(false) | None => State::Running,
         };
         *self.state.insert(state)
     }

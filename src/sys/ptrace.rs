@@ -19,10 +19,8 @@ pub(crate) enum Event {
         tid: Tid,
         /// The signal that it was about to receive; 0 for none.
         signal: i32,
-        /// Whether it stopped because it was asked to, and for nothing else.
-        asked: bool,
     },
-    /// It has ended, and has been reaped.
+    /// It has ended, and waits to be [reaped](reap).
     Ended(Tid),
 }
 
@@ -67,15 +65,24 @@ pub(crate) fn poll() -> io::Result<Option<Event>> {
     let Some(info) = waitid(libc::P_ALL, 0, options)? else { return Ok(None) };
     let (tid, code, status) = info;
     if matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
-        let id = u32::try_from(tid.0).unwrap_or(0);
-        // Only its end is taken here, never a stop: a zombie has no other news.
-        waitid(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | WHOSE)?;
         return Ok(Some(Event::Ended(tid)));
     }
-    // A group-stop is the same event, with the signal that caused it.
-    let asked = status >> 8 == libc::PTRACE_EVENT_STOP && status & 0x7f == libc::SIGTRAP;
-    let signal = if status >> 8 == 0 { status & 0x7f } else { 0 };
-    Ok(Some(Event::Stopped { tid, signal, asked }))
+    Ok(Some(Event::Stopped { tid, signal: signal_of(status) }))
+}
+
+/// Let a traced thread that has ended go.
+pub(crate) fn reap(tid: Tid) {
+    let id = u32::try_from(tid.0).unwrap_or(0);
+    // If somebody else was faster there is nothing left to do.
+    let _ = waitid(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | WHOSE);
+}
+
+/// The signal that a thread was about to receive when it stopped, from the
+/// `si_status` of the stop. In the high byte stands the event of a stop that
+/// was asked for, and of a group-stop, which detaching does not end; neither
+/// holds a signal back.
+const fn signal_of(status: i32) -> i32 {
+    if status >> 8 == 0 { status & 0x7f } else { 0 }
 }
 
 /// Threads of any kind, but only those that the calling thread itself traces:
@@ -103,4 +110,23 @@ fn waitid(which: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<(Ti
 
 fn pid(tid: Tid) -> nix::unistd::Pid {
     nix::unistd::Pid::from_raw(tid.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_signal_that_is_held_back_is_given_back() {
+        let event = libc::PTRACE_EVENT_STOP << 8;
+        for (status, signal) in [
+            (libc::SIGTRAP, 5),
+            (libc::SIGUSR1, 10),
+            (64, 64),
+            (event | libc::SIGTRAP, 0),
+            (event | libc::SIGSTOP, 0),
+        ] {
+            assert_eq!(signal_of(status), signal, "{status:#x}");
+        }
+    }
 }

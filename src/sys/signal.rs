@@ -2,6 +2,12 @@
 
 use std::{mem::MaybeUninit, time::Duration};
 
+/// Have SIGCHLD sent again, if whoever started this program ignored it.
+pub(crate) fn hear_children() {
+    // SAFETY: the default action is no function of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Wait until a SIGCHLD comes, at most for `timeout`.
 ///
 /// It is seen only if every thread of this program blocks it; where one does
