@@ -109,6 +109,6 @@ impl Destination {
 fn refused(path: &Path, error: &io::Error) -> Failure {
     let what = format!("{} cannot be written", path.display());
     // A temporary file's error tells its name, which means nothing to anybody.
-    let inner = error.get_ref().and_then(std::error::Error::source);
-    Failure::usage(what).why(inner.map_or_else(|| error.to_string(), ToString::to_string))
+    let kind = error.get_ref().map(|_| error.kind().to_string());
+    Failure::usage(what).why(kind.unwrap_or_else(|| error.to_string()))
 }

@@ -81,6 +81,12 @@ pub(super) struct Capture {
 pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     let stats = typed.stats.as_deref().map(place);
     let place = typed.output.as_deref().map_or(Place::Default, place);
+    if stats.as_ref() == Some(&place) {
+        let what = "the recording and --stats would be written to the same place";
+        return Err(Failure::usage(what)
+            .fix("--stats FILE, another one than -o".to_owned())
+            .into());
+    }
     let mut warnings = Vec::new();
     let format = format(&place, typed.format, &mut warnings)?;
     let targets = if typed.command.is_empty() {
@@ -176,6 +182,11 @@ fn format(
             Ok(asked)
         }
         (Some(format), _) | (None, Some(format)) => Ok(format),
+        (None, None) if path.is_dir() => {
+            let fix = format!("-o {}", path.join("flame.svg").display());
+            let what = format!("{shown} cannot be written");
+            Err(Failure::usage(what).why("it is a directory").fix(fix).into())
+        }
         (None, None) => {
             let why = match extension.as_str() {
                 "" => "it has no extension".to_owned(),

@@ -89,7 +89,7 @@ fn watch(job: &Record, console: &Console) -> anyhow::Result<Exit> {
     let child_pid = child.as_ref().map(Child::pid);
     let targets = targets.unwrap_or_else(|| child_pid.into_iter().collect());
     files.name(job, &targets);
-    let mut door = Door::open(console, job.duration, child_pid)?;
+    let mut door = Door::open(job, console, child_pid)?;
     door.record(Work::new(job, targets, &files, child_pid)?);
 
     let Some(lines) = door.written() else { return Ok(Exit::GivenUp) };
@@ -189,7 +189,10 @@ impl Work {
         let recorded = sampler::record(&self.targets, &options, control);
         let _ = events.send(Event::Watched);
         let (profile, costs, names) = match recorded {
-            Ok(recording) => {
+            Ok(mut recording) => {
+                // One of several: what was recorded is of the others alone.
+                let left_out = recording.refused.iter().map(|error| format!("left out: {error}"));
+                recording.costs.notes.splice(0..0, left_out);
                 let names = names::of_recording(&recording);
                 (recording.profile, recording.costs, names)
             }
@@ -249,6 +252,9 @@ struct Door {
     /// The command, to which the signals that end a recording are passed on.
     child: Option<Pid>,
     progress: ProgressBar,
+    /// Whether what is written goes to a terminal, where a progress line would
+    /// get in its way.
+    shares_terminal: bool,
     stage: Stage,
     duration: Option<Duration>,
     began: Instant,
@@ -256,17 +262,13 @@ struct Door {
 
 impl Door {
     /// Block the signals, and have them sent here.
-    fn open(
-        console: &Console,
-        duration: Option<Duration>,
-        child: Option<Pid>,
-    ) -> anyhow::Result<Self> {
+    fn open(job: &Record, console: &Console, child: Option<Pid>) -> anyhow::Result<Self> {
         let (events, inbox) = mpsc::channel();
         signals::block()?.send(events.clone());
         // A command has the terminal for itself.
         let progress = if console.live && child.is_none() {
             let target = ProgressDrawTarget::stderr_with_hz(10);
-            let style = ProgressStyle::with_template("{msg}")?;
+            let style = ProgressStyle::with_template("{wide_msg}")?;
             ProgressBar::with_draw_target(None, target).with_style(style)
         } else {
             ProgressBar::hidden()
@@ -278,8 +280,9 @@ impl Door {
             control,
             child,
             progress,
+            shares_terminal: job.place == Place::Standard && console.width.is_some(),
             stage: Stage::Watching,
-            duration,
+            duration: job.duration,
             began,
         })
     }
@@ -302,7 +305,12 @@ impl Door {
             match self.next()? {
                 Event::Written(result) => break result,
                 // Looking names up in large files takes a while.
-                Event::Watched => self.stage = Stage::Writing,
+                Event::Watched => {
+                    self.stage = Stage::Writing;
+                    if self.shares_terminal {
+                        self.progress.finish_and_clear();
+                    }
+                }
                 Event::Signal(_) | Event::Ended(_) => {}
             }
         };

@@ -6,7 +6,6 @@ use crate::{
     output::{self, Mode, Options},
     profile::{Costs, Profile},
     sampler::Control,
-    stack::End,
     style::{bytes, count, share, time},
 };
 
@@ -31,7 +30,7 @@ pub(super) fn lines(
             time(costs.duration)
         ),
         cost(costs),
-        trust(costs),
+        trust(profile, costs, options.mode),
     ];
     match costs.notes.as_slice() {
         [] => {}
@@ -60,15 +59,16 @@ fn cost(costs: &Costs) -> String {
 }
 
 /// How far the samples are what the kernel saw.
-fn trust(costs: &Costs) -> String {
+fn trust(profile: &Profile, costs: &Costs, mode: Mode) -> String {
     let mut text = format!(
         "CPU time: {} sampled, {} by the kernel",
         time(costs.sampled_cpu),
         time(costs.kernel_cpu)
     );
-    let ends = End::ALL.iter().zip(costs.ends).filter(|(end, _)| **end != End::NotCaught);
-    let all: u64 = ends.clone().map(|(_, count)| count).sum();
-    let cut: u64 = ends.filter(|(end, _)| **end != End::Root).map(|(_, count)| count).sum();
+    if differ(costs.sampled_cpu, costs.kernel_cpu) {
+        text += " (too far apart to trust how much of the time it ran)";
+    }
+    let (cut, all) = output::cut(profile, mode);
     text += &format!("; {} of stacks cut", share(cut, all));
     text += &format!(", {} lost", share(costs.caught.missed, costs.caught.total()));
     let unmade = costs.ticks_wanted.saturating_sub(costs.ticks);
@@ -76,6 +76,13 @@ fn trust(costs: &Costs) -> String {
         text += &format!(", {} of ticks not made", share(unmade, costs.ticks_wanted));
     }
     text
+}
+
+/// Whether two times that should be the same are further apart than the luck
+/// of the draw explains: by a third, and by half a second.
+fn differ(one: Duration, other: Duration) -> bool {
+    let (less, more) = (one.min(other), one.max(other));
+    more > less * 4 / 3 && more > less + Duration::from_millis(500)
 }
 
 /// Where blocked time went, since it was seen for nothing.
@@ -107,11 +114,23 @@ pub(super) fn progress(control: &Control, elapsed: Duration, whole: Option<Durat
     let ticks = control.ticks.load(Ordering::Relaxed);
     let rate = u128::from(ticks) * 10_000 / elapsed.as_millis().max(1);
     format!(
-        "{}{of}  {} running, {} blocked samples at {}.{} Hz  (Ctrl-C ends and writes)",
+        "{}{of}  {} running, {} blocked at {}.{} Hz  (Ctrl-C ends and writes)",
         clock(elapsed),
         count(control.running.load(Ordering::Relaxed)),
         count(control.blocked.load(Ordering::Relaxed)),
         rate / 10,
         rate % 10,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn luck_is_no_reason_to_doubt() {
+        let differ = |one, other| differ(Duration::from_millis(one), Duration::from_millis(other));
+        assert!(!differ(0, 0) && !differ(0, 400) && !differ(3000, 2900) && !differ(9000, 10_000));
+        assert!(differ(640, 2900) && differ(2900, 640) && differ(0, 600));
+    }
 }

@@ -19,8 +19,8 @@ use inferno::flamegraph::{
 use rustc_hash::FxHasher;
 
 use super::{
-    Mode, Named, Options, samples,
-    stacks::{Kind, Label, Part, Shown, cut, stacks},
+    Mode, Named, Options, cut, samples,
+    stacks::{Kind, Label, Part, Shown, stacks},
     text, waits,
 };
 use crate::style;
@@ -171,7 +171,7 @@ fn title(recording: Named<'_>) -> String {
 fn subtitle(recording: Named<'_>, options: &Options) -> String {
     let costs = recording.costs;
     let lost = costs.caught.missed;
-    let (cut, looked_at) = cut(recording);
+    let (cut, looked_at) = cut(recording.profile, options.mode);
     format!(
         "{}, {} at {} Hz: {} samples, {} lost, {} cut; CPU {} sampled, {} by the kernel",
         options.mode.name(),

@@ -20,7 +20,7 @@ pub use stats::stats;
 
 use crate::{
     profile::{Costs, Profile},
-    stack::Symbol,
+    stack::{End, Symbol},
     task::State,
 };
 
@@ -131,6 +131,18 @@ pub fn waits(profile: &Profile) -> Vec<(State, u64)> {
     let mut waits: Vec<_> = waits.into_iter().collect();
     waits.sort_by_key(|&(state, ticks)| (std::cmp::Reverse(ticks), state));
     waits
+}
+
+/// How many of the samples that `mode` shows have a stack that is cut, and how
+/// many have a stack at all. Threads that sleep and are not shown would hide
+/// what became of those that are.
+pub fn cut(profile: &Profile, mode: Mode) -> (u64, u64) {
+    let shown = profile.samples().filter(|(key, _)| mode.shows(key.state));
+    shown.fold((0, 0), |(cut, all), (key, weight)| match profile.stack(key.stack).1 {
+        End::NotCaught => (cut, all),
+        End::Root => (cut, all + weight.ticks),
+        _ => (cut + weight.ticks, all + weight.ticks),
+    })
 }
 
 /// How many samples `mode` shows.

@@ -135,15 +135,6 @@ impl Writer<'_> {
     }
 }
 
-/// The share of stacks that do not end at a root, of those that were looked
-/// at: cut ones, and all.
-pub(super) fn cut(recording: Named<'_>) -> (u64, u64) {
-    let by_end = || End::ALL.iter().zip(recording.costs.ends);
-    let seen = by_end().filter(|(end, _)| **end != End::NotCaught);
-    let all = seen.clone().map(|(_, count)| count).sum();
-    (seen.filter(|(end, _)| **end != End::Root).map(|(_, count)| count).sum(), all)
-}
-
 impl Mode {
     /// Its name in a sentence.
     pub const fn name(self) -> &'static str {

@@ -109,6 +109,9 @@ fn what_is_typed_wrong_is_refused_with_2() {
     check(&["record", "-p", &pid, "-f", "raw", "-o", &path("")], "directory");
     check(&["record", "-p", &pid, "-o", "/proc/a.svg"], "/proc/a.svg cannot be written");
     check(&["record", "-p", &pid, "--stats", &path("missing/a.json")], "mkdir -p");
+    check(&["record", "-p", &pid, "-o", &path("a.svg"), "--stats", &path("a.svg")], "same place");
+    check(&["record", "-p", &pid, "-o", "-", "--stats", "-"], "same place");
+    check(&["record", "-p", &pid, "-o", &path("")], "it is a directory");
     check(&["record", "-p", &pid, "--", "true"], "cannot be used with");
     check(&["record", "-p", &pid, "--colour", "x"], "--color");
     check(&["frobnicate"], "frobnicate");
