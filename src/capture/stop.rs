@@ -92,6 +92,9 @@ pub struct Catch {
     pub held: Duration,
     /// Whether it was let go before all was copied.
     pub partial: bool,
+    /// Its schedule during the stop: exact, also for a thread that runs on and
+    /// on.
+    pub schedule: Option<Schedule>,
     /// The system call that the stop found it blocked in, if any.
     pub interrupted: Option<Syscall>,
 }
@@ -279,7 +282,8 @@ impl Stops {
         drop(stopped);
         let held = running.elapsed();
         let interrupted = registers::interrupted(&kernel);
-        Some(Catch { tid, registers, copied, queued, held, partial: !in_time, interrupted })
+        let (partial, schedule) = (!in_time, after);
+        Some(Catch { tid, registers, copied, queued, held, partial, schedule, interrupted })
     }
 }
 

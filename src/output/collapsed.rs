@@ -1,4 +1,4 @@
-//! Collapsed stacks: one line a stack, `outermost;…;innermost count`, in the
+//! Collapsed stacks: one line a stack, `outermost;…;innermost microseconds`, in the
 //! order of their bytes. Other tools read it (`inferno-flamegraph`,
 //! speedscope, the Firefox profiler, grep).
 
@@ -17,14 +17,14 @@ pub(super) fn write(
 ) -> io::Result<()> {
     // Stacks that differ only in what is not written are one line.
     let mut lines = BTreeMap::<String, u64>::new();
-    for (shown, ticks) in stacks(recording, options) {
+    for (shown, micros) in stacks(recording, options) {
         let frames = shown.roots.iter().chain(&shown.frames);
         let texts: Vec<&str> = frames.map(|label| &*label.text).collect();
-        *lines.entry(texts.join(";")).or_default() += ticks;
+        *lines.entry(texts.join(";")).or_default() += micros;
     }
     // The count is part of what other tools sort by.
     let mut lines: Vec<String> =
-        lines.into_iter().map(|(stack, ticks)| format!("{stack} {ticks}")).collect();
+        lines.into_iter().map(|(stack, micros)| format!("{stack} {micros}")).collect();
     lines.sort_unstable();
     for line in lines {
         writeln!(into, "{line}")?;

@@ -45,7 +45,7 @@ pub(super) fn write(
     // `main` calls can lie apart, and be two frames. In the mode for charts it
     // keeps the order that it is given, from the last to the first.
     let lines: Vec<String> =
-        stacks.iter().map(|(shown, ticks)| line(shown, *ticks, options, &mut palette)).collect();
+        stacks.iter().map(|(shown, micros)| line(shown, *micros, options, &mut palette)).collect();
     let mut palette = palette.finish();
 
     let mut graph = graph::Options::default();
@@ -55,13 +55,14 @@ pub(super) fn write(
     graph.palette_map = Some(&mut palette);
     graph.bgcolors = Some(BackgroundColor::Flat(Color { r: 252, g: 252, b: 252 }));
     graph.text_truncate_direction = TextTruncateDirection::Right;
+    graph.count_name = "µs".to_owned();
     graph.name_type = String::new();
     graph.min_width = 0.02;
     graph::from_lines(&mut graph, lines.iter().rev().map(String::as_str), into)
 }
 
 /// A line for inferno, its frames entered in `palette`.
-fn line(shown: &Shown, ticks: u64, options: &Options, palette: &mut Palette) -> String {
+fn line(shown: &Shown, micros: u64, options: &Options, palette: &mut Palette) -> String {
     let mut frames = Vec::with_capacity(shown.roots.len() + shown.frames.len() + 1);
     frames.extend(shown.roots.iter().map(|label| palette.enter(label, Part::Running)));
     if options.mode == Mode::Wall {
@@ -73,7 +74,7 @@ fn line(shown: &Shown, ticks: u64, options: &Options, palette: &mut Palette) -> 
         frames.push(palette.enter(&label, shown.part));
     }
     frames.extend(shown.frames.iter().map(|label| palette.enter(label, shown.part)));
-    format!("{} {ticks}", frames.join(";"))
+    format!("{} {micros}", frames.join(";"))
 }
 
 /// The colours of frames by their texts.
@@ -193,10 +194,10 @@ fn write_empty(recording: Named<'_>, options: &Options, into: &mut dyn Write) ->
         Mode::Wall => "Nothing was seen: no thread was there while it was watched.".to_owned(),
     }];
     let waits = waits(recording.profile);
-    let all = waits.iter().map(|(_, ticks)| ticks).sum();
-    for (state, ticks) in waits.iter().take(3) {
+    let all = waits.iter().map(|(_, micros)| micros).sum();
+    for (state, micros) in waits.iter().take(3) {
         let wait = text::wait(*state).unwrap_or_default();
-        lines.push(format!("{} of the time in {wait}", style::share(*ticks, all)));
+        lines.push(format!("{} of the time in {wait}", style::share(*micros, all)));
     }
     if !waits.is_empty() {
         lines.push("spy record --wall shows where.".to_owned());

@@ -119,17 +119,18 @@ pub fn write(
     }
 }
 
-/// How many samples there are of threads in each state that is not shown on
-/// the CPU: the most first.
+/// The microseconds that threads spent in each state that is not shown on the
+/// CPU: the most first.
 pub fn waits(profile: &Profile) -> Vec<(State, u64)> {
     let mut waits = BTreeMap::<State, u64>::new();
     for (key, weight) in profile.samples() {
         if !key.state.is_runnable() {
-            *waits.entry(key.state).or_default() += weight.ticks;
+            let micros = u64::try_from(weight.wall.as_micros()).unwrap_or(u64::MAX);
+            *waits.entry(key.state).or_default() += micros;
         }
     }
     let mut waits: Vec<_> = waits.into_iter().collect();
-    waits.sort_by_key(|&(state, ticks)| (std::cmp::Reverse(ticks), state));
+    waits.sort_by_key(|&(state, micros)| (std::cmp::Reverse(micros), state));
     waits
 }
 

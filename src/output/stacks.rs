@@ -1,6 +1,6 @@
 //! A profile as stacks of texts: what collapsed lines and flame graphs share.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
@@ -53,16 +53,25 @@ pub(super) enum Kind {
     Wait,
 }
 
-/// The stacks that `options` show, equal ones added up, with their samples.
+/// The stacks that `options` show, equal ones added up, with the microseconds
+/// that they stand for: of CPU time as the kernel counted it, or of wall time.
 pub(super) fn stacks(recording: Named<'_>, options: &Options) -> BTreeMap<Shown, u64> {
     let mut writer = Writer { recording, options, frames: FxHashMap::default() };
     let mut stacks = BTreeMap::new();
     for (key, weight) in recording.profile.samples() {
-        if weight.ticks > 0 && options.mode.shows(key.state) {
-            *stacks.entry(writer.shown(key)).or_insert(0) += weight.ticks;
+        if !options.mode.shows(key.state) {
+            continue;
         }
+        let time = match options.mode {
+            Mode::OnCpu => weight.cpu,
+            Mode::Wall => weight.wall,
+        };
+        *stacks.entry(writer.shown(key)).or_insert(Duration::ZERO) += time;
     }
-    stacks
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let counted = stacks.into_iter().map(|(shown, time)| (shown, micros(time)));
+    // A thread that is seen twice and has not run in between.
+    counted.filter(|&(_, micros)| micros > 0).collect()
 }
 
 struct Writer<'a> {
@@ -76,7 +85,9 @@ impl Writer<'_> {
     fn shown(&mut self, key: &Key) -> Shown {
         let part = if key.state.is_runnable() { Part::Running } else { Part::Waiting };
         let mut frames = self.frames(key.stack);
-        if let Some(wait) = text::wait(key.state) {
+        // CPU time was not used while it was waited for, but before.
+        let told = !(self.options.mode == Mode::OnCpu && key.state.is_runnable());
+        if let Some(wait) = text::wait(key.state).filter(|_| told) {
             frames.push(Label { text: wait.into(), kind: Kind::Wait });
         }
         if frames.is_empty() {

@@ -32,7 +32,8 @@ pub struct Costs {
     pub unmerged: u64,
     /// CPU time of all targets, as the kernel counted it.
     pub kernel_cpu: Duration,
-    /// CPU time of all targets, as the samples of running threads stand for it.
+    /// The part of that which the samples of threads that ran stand for: the
+    /// rest was used by threads that were not seen to run since.
     pub sampled_cpu: Duration,
     /// System calls made in order to read the targets.
     pub system_calls: u64,

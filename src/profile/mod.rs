@@ -80,7 +80,8 @@ pub struct Weight {
     pub ticks: u64,
     /// The wall time that the samples stand for.
     pub wall: Duration,
-    /// The CPU time that the thread used, since its sample before each.
+    /// The CPU time that the thread used since it was last seen to want it, as
+    /// the kernel counted: 0 for a thread that sleeps.
     pub cpu: Duration,
     /// The time that it waited for a processor, since its sample before each.
     pub queued: Duration,

@@ -134,19 +134,24 @@ impl Shared {
         let wall = until.saturating_duration_since(watched.since);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
-        let [cpu, queued] = match (watched.counted, watched.seen) {
-            (Some(before), Some(now)) => [
-                Duration::from_nanos(now.run.saturating_sub(before.run)),
-                Duration::from_nanos(now.wait.saturating_sub(before.wait)),
-            ],
-            _ => [Duration::ZERO; 2],
+        let queued = match (watched.counted, watched.latest) {
+            (Some(before), Some(now)) => {
+                watched.unseen += Duration::from_nanos(now.run.saturating_sub(before.run));
+                Duration::from_nanos(now.wait.saturating_sub(before.wait))
+            }
+            // Where the kernel does not count, a sample stands for its time.
+            (_, None) if found.state == State::Running => {
+                watched.unseen = wall;
+                Duration::ZERO
+            }
+            _ => Duration::ZERO,
         };
-        watched.counted = watched.seen;
+        watched.counted = watched.latest;
+        let runnable = found.state.is_runnable();
+        let cpu = if runnable { std::mem::take(&mut watched.unseen) } else { Duration::ZERO };
         let key = Key { thread: watched.id, state: found.state, stack: found.stack };
         self.profile.count(key, Weight { ticks, wall, cpu, queued });
-        if found.state == State::Running {
-            self.costs.sampled_cpu += wall;
-        }
+        self.costs.sampled_cpu += cpu;
         if found.state.is_runnable() {
             self.runnable += ticks;
         } else {

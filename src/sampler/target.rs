@@ -13,7 +13,7 @@ use super::{
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Gate, Look, Stops},
+    capture::{Arrival, Catch, Gate, Look, Schedule, Stops},
     process::{LiveMemory, Process},
     profile::ProcessId,
     snapshot::Registers,
@@ -36,6 +36,7 @@ pub(super) struct Target {
     gone: FxHashSet<Tid>,
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
+    listed_once: bool,
     /// When they were last counted, and looked at whether any is left.
     counted: Instant,
     program: Option<Program>,
@@ -83,6 +84,7 @@ impl Target {
             asleep: Vec::new(),
             gone: FxHashSet::default(),
             listed: None,
+            listed_once: false,
             counted: now,
             program,
             checked: now,
@@ -217,14 +219,18 @@ impl Target {
             match Gate::open(process.pid(), tid) {
                 Ok(gate) => {
                     let id = shared.add_thread(self.id, process, tid);
-                    // It began some time since the tick before.
-                    self.threads.insert(tid, Watched::new(tid, id, gate, self.looked));
+                    // It began some time since the tick before, unless this is
+                    // the first.
+                    let mut watched = Watched::new(tid, id, gate, self.looked);
+                    watched.counted = self.listed_once.then(Schedule::default);
+                    self.threads.insert(tid, watched);
                 }
                 Err(error) if is_descriptors(&error) => shared.note(NO_DESCRIPTORS),
                 Err(_) => {}
             }
         }
         self.listed = Some(count);
+        self.listed_once = true;
     }
 
     fn end(&mut self, tid: Tid, stops: &mut Stops, shared: &mut Shared) {
@@ -297,6 +303,7 @@ fn pass(
     shared: &mut Shared,
 ) -> Result<Passed, Gone> {
     let schedule = watched.gate.schedule().map_err(|_| Gone)?;
+    watched.latest = schedule;
     shared.calls += 1;
     if let Some(asked) = &mut watched.asked {
         shared.calls += 1;
@@ -420,6 +427,7 @@ fn finish(
     let process = shared.process_of(watched.id);
     let Some(asked) = &mut watched.asked else { return };
     let (state, at) = (asked.judge(&caught), asked.at);
+    watched.latest = caught.schedule;
     let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
         if stops.ask(engine.ask(watched, at)).is_err() {
             give_up(watched, shared);

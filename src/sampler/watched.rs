@@ -1,6 +1,6 @@
 //! One thread that is watched.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     capture::{Catch, Depth, Gate, Look, Schedule},
@@ -19,8 +19,13 @@ pub(super) struct Watched {
     pub(super) gate: Gate,
     /// Its schedule when it was last looked at.
     pub(super) seen: Option<Schedule>,
+    /// Its schedule as it was last read.
+    pub(super) latest: Option<Schedule>,
     /// Its schedule when it was last counted.
     pub(super) counted: Option<Schedule>,
+    /// CPU time that it has used since it was last seen to want it: that of
+    /// the stack that it is seen in next.
+    pub(super) unseen: Duration,
     /// Up to when its time is accounted for.
     pub(super) since: Instant,
     /// What holds as long as it does not run.
@@ -133,7 +138,9 @@ impl Watched {
             id,
             gate,
             seen: None,
+            latest: None,
             counted: None,
+            unseen: Duration::ZERO,
             since: now,
             settled: None,
             asked: None,

@@ -57,6 +57,13 @@ struct Made {
     costs: Costs,
 }
 
+/// Each tick stands for 10 ms.
+fn weight(state: State, ticks: u64) -> Weight {
+    let wall = Duration::from_millis(10 * ticks);
+    let cpu = if state.is_runnable() { wall } else { Duration::ZERO };
+    Weight { ticks, wall, cpu, queued: Duration::ZERO }
+}
+
 impl Made {
     fn new() -> Self {
         let costs = Costs {
@@ -88,7 +95,7 @@ impl Made {
         let process = self.profile.threads()[thread.0 as usize].process;
         let frames = stack.0.split_whitespace().rev().map(frame).collect();
         let stack = self.profile.intern(process, &Stack { frames, end: stack.1 });
-        self.profile.count(Key { thread, state, stack }, Weight { ticks, ..Weight::default() });
+        self.profile.count(Key { thread, state, stack }, weight(state, ticks));
     }
 
     fn write(&self, format: Format, options: &Options) -> String {
@@ -181,7 +188,9 @@ fn a_flame_graph_of_running_threads_is_warm() {
     let svg = server().write(Format::Flamegraph, &OPTIONS);
     let frames = frames(&svg);
     assert!(frames.iter().all(|&(_, [red, _, blue])| red >= blue), "{frames:?}");
-    assert!(frames.iter().any(|(title, _)| title.starts_with("handle (http.c:140) (635 samples,")));
+    assert!(
+        frames.iter().any(|(title, _)| title.starts_with("handle (http.c:140) (6,350,000 µs,"))
+    );
     assert!(
         svg.contains("portal --workers=2 --bind &quot;&lt;0.0.0.0:80&gt;&quot; &amp; x (4711)")
     );
@@ -200,7 +209,7 @@ fn what_waits_is_cool_and_apart() {
         let found = frames.iter().filter(|(title, _)| title.starts_with(start));
         found.map(|&(_, colour)| colour).collect()
     };
-    assert_eq!(find("[epoll_wait] (960 samples").len(), 1);
+    assert_eq!(find("[epoll_wait] (9,600,000 µs").len(), 1);
     assert!(!is_warm(find("[epoll_wait]")[0]));
     // Of two threads, each ran and waited.
     assert_eq!(find("running (").iter().filter(|&&colour| is_warm(colour)).count(), 2);
@@ -222,7 +231,7 @@ fn several_processes_are_told_apart() {
         made.count(thread, State::Running, "main@a.c:1", 5);
     }
     let text = made.write(Format::Collapsed, &OPTIONS);
-    assert_eq!(text, "one (1);main (a.c:1) 5\ntwo (2);main (a.c:1) 5\n");
+    assert_eq!(text, "one (1);main (a.c:1) 50000\ntwo (2);main (a.c:1) 50000\n");
     let svg = made.write(Format::Flamegraph, &OPTIONS);
     assert!(svg.contains("2 processes: 1, 2"));
 }
@@ -238,7 +247,7 @@ fn a_leaf_and_a_caller_of_one_name_are_one_frame() {
     made.count(thread, State::Running, "main work", 5);
     let svg = made.write(Format::Flamegraph, &OPTIONS);
     let titles: Vec<_> = frames(&svg).into_iter().map(|(title, _)| title).collect();
-    assert!(titles.contains(&"main (libc.so.6) (10 samples, 66.67%)".to_owned()), "{titles:?}");
+    assert!(titles.contains(&"main (libc.so.6) (100,000 µs, 66.67%)".to_owned()), "{titles:?}");
 }
 
 #[test]

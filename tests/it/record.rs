@@ -210,16 +210,40 @@ fn waiting_for_a_processor_is_not_using_it() {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", one]).arg(build("hot.c", &["-O2"])).arg("4");
     let target = Target::run(command);
-    let (_home, file, name) = place("stats.json");
-    let record = ["record", "-d", "3", "-r", "200", "-f", "raw", "-o", "-", "--stats", &name];
-    let told = run(&[&record[..], &["-p", &target.number()]].concat()).expect(0);
-    let stats = json(&file);
-    let (kernel, sampled) =
-        (number(&stats, "/cpu_seconds/kernel"), number(&stats, "/cpu_seconds/sampled"));
-    // On a processor that is never free, spy is never seen to run: its own
-    // share of it falls to those that it looks at.
-    let own = number(&stats, "/own/cpu_seconds");
-    assert!(sampled > 0.75 * kernel && sampled < 1.25 * (kernel + own), "{stats:#}");
-    let seen = Collapsed::read(&told.stdout);
+    let (stats, seen) = watched(&target, &["-d", "3", "-r", "200", "--wall"]);
+    agrees(&stats);
     assert!(seen.share(|frame| frame == "[waiting for a CPU]") > 0.5, "{seen:#?}");
+}
+
+/// Threads that sleep and work in turns shorter than a look takes use no more
+/// than they do, however often they are met awake because the timer that wakes
+/// them wakes the profiler too.
+#[test]
+fn short_sleepers_count_for_what_they_use() {
+    let _alone = alone();
+    let target = Target::start("nap.c", &["-O2"], &["20"]);
+    let (stats, _) = watched(&target, &["-d", "3"]);
+    agrees(&stats);
+    assert!(
+        number(&stats, "/samples/missed") < 0.1 * number(&stats, "/samples/still"),
+        "{stats:#}"
+    );
+}
+
+/// What a recording of `target` with these options says: its statistics, and
+/// its stacks.
+fn watched(target: &Target, options: &[&str]) -> (Value, Collapsed) {
+    let (_home, file, name) = place("stats.json");
+    let pid = target.number();
+    let record = ["record", "-p", &pid, "-f", "raw", "-o", "-", "--stats", &name];
+    let told = run(&[&record[..], options].concat()).expect(0);
+    (json(&file), Collapsed::read(&told.stdout))
+}
+
+/// The samples stand for the CPU time that the kernel has counted, but for
+/// what was used since each thread was last seen to run.
+fn agrees(stats: &Value) {
+    let (kernel, sampled) =
+        (number(stats, "/cpu_seconds/kernel"), number(stats, "/cpu_seconds/sampled"));
+    assert!(sampled > 0.85 * kernel && sampled < 1.02 * kernel, "{stats:#}");
 }
