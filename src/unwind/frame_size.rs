@@ -62,7 +62,7 @@ pub(super) fn of(code: &[u8]) -> Option<u64> {
         }
         (in_body, is_leaving) = (true, false);
     }
-    (first_target >= prologue && !is_leaving).then_some(size)
+    (in_body && !is_leaving && first_target >= prologue).then_some(size)
 }
 
 #[cfg(test)]
@@ -91,7 +91,8 @@ mod tests {
             of(&[&[0xf3, 0x0f, 0x1e, 0xfa, 0x55][..], CALL, &[0x5d, 0xc3]].concat()),
             Some(16)
         );
-        assert_eq!(of(&[]), Some(8));
+        // add $-128,%rsp
+        assert_eq!(of(&[&[0x55, 0x48, 0x83, 0xc4, 0x80], CALL, &[0xc9, 0xc3]].concat()), Some(144));
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn step_through(program: &Path, tables: Tables) {
     let steps = step_on(&traced, tables, MOST_STEPS);
     eprintln!("{}: {steps:?}", program.display());
     assert!(steps.steps > 4000 && steps.deepest > 8, "{steps:?}");
+    assert!(steps.from_two * 2 > steps.steps, "{steps:?}");
     assert_eq!((steps.signals, steps.jumps), (2, 0));
 }
 
