@@ -22,6 +22,8 @@ pub(super) static MACHINE: Machine = Machine {
     ends_in_call,
     call_target,
     is_stub: |_| false,
+    // Its code is not taken apart.
+    frame_size: |_| None,
     signs_return_addresses: true,
 };
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::{
     module::Module,
     stack::{CodeAddress, End},
@@ -10,6 +12,7 @@ use crate::{
 use super::{
     cache::Action,
     cfi::{Cfi, Context, Covered, FdeAt, covering},
+    frame_size,
     golang::GoTable,
     located::Located,
     machine::Machine,
@@ -36,12 +39,16 @@ pub(super) struct Image {
     /// How many rows gimli evaluated.
     rows: usize,
     located: Located,
+    /// How large the frames are of functions for which this was asked, by
+    /// where these begin.
+    frame_sizes: FxHashMap<u64, Option<u64>>,
 }
 
 impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
         let located = Located::of(&module);
-        Self { module, table: None, index: None, rows: 0, located }
+        let frame_sizes = FxHashMap::default();
+        Self { module, table: None, index: None, rows: 0, located, frame_sizes }
     }
 
     /// Its unwind data.
@@ -136,6 +143,33 @@ impl Image {
             Some(Found::Nothing) => Ok(None),
             Some(Found::Beyond) | None => self.row_by_row(address, machine, context),
         }
+    }
+
+    /// How far the CFA is above the stack pointer in a function that has made
+    /// a call at `address`, if that can be told.
+    pub(super) fn frame_size(
+        &mut self,
+        address: u64,
+        tables: &Tables,
+        machine: &'static Machine,
+        context: &mut Context,
+    ) -> Option<u64> {
+        let cfi = self.located.cfi(&self.module, machine);
+        let fde = cfi.fde(entry(&cfi, &mut self.index, address)?).ok()?;
+        let (start, len) = (fde.initial_address(), fde.len());
+        if let Some(known) = self.frame_sizes.get(&start) {
+            return *known;
+        }
+        // A part of a function that lies elsewhere is not entered by a call.
+        let is_entry = match self.step(start, tables, machine, context) {
+            Ok(Some(Step::Rule(rule))) => rule.is_entry(machine),
+            _ => false,
+        };
+        let len = usize::try_from(len).ok().filter(|len| is_entry && *len <= frame_size::LARGEST);
+        let code = len.and_then(|len| self.module.loaded(start, len).filter(|it| it.len() == len));
+        let size = code.and_then(machine.frame_size);
+        self.frame_sizes.insert(start, size);
+        size
     }
 
     fn row_by_row(

@@ -39,6 +39,9 @@ pub(super) struct Machine {
     /// Whether code begins with a jump that every caller shares: what leads
     /// to another image.
     pub(super) is_stub: fn(&[u8]) -> bool,
+    /// How far the CFA is above the stack pointer at every call of a function
+    /// with this code, if that is certain.
+    pub(super) frame_size: fn(&[u8]) -> Option<u64>,
     /// Whether a return address carries a signature in its upper bits.
     pub(super) signs_return_addresses: bool,
 }

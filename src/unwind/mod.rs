@@ -14,9 +14,11 @@
 mod aarch64;
 mod cache;
 mod cfi;
+mod frame_size;
 mod golang;
 mod guess;
 mod image;
+mod instruction;
 mod located;
 mod machine;
 mod rule;

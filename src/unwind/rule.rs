@@ -135,6 +135,14 @@ impl Rule {
         Some(rule)
     }
 
+    /// Whether this is a function at its first instruction, when all that a
+    /// call has done is to put the return address on the stack.
+    pub(super) fn is_entry(&self, machine: &Machine) -> bool {
+        let is_sp = |register: u8| Register(register.into()) == machine.architecture.sp();
+        matches!(self.cfa, Cfa::Offset { register, offset: 8 } if is_sp(register))
+            && self.return_address == ReturnAddress::Slot(-1)
+    }
+
     /// The other saved registers, and the slot of each.
     pub fn saved_registers(&self) -> impl Iterator<Item = (Register, i16)> + '_ {
         let numbers = (0..32).filter(|number| self.saved >> number & 1 == 1);

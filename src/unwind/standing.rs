@@ -96,6 +96,11 @@ impl<'a> Standing<'a> {
         self.fp
     }
 
+    /// The frame pointer has become known.
+    pub(super) fn set_fp(&mut self, fp: u64) {
+        self.fp = Some(fp);
+    }
+
     /// The register that may hold the return address of the innermost frame.
     pub(super) fn link(&self) -> Option<u64> {
         self.machine.link.filter(|_| self.is_innermost()).and_then(|link| self.registers.get(link))

@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Module, Modules, Place},
-    snapshot::{Architecture, Mapping, Registers, Root},
+    snapshot::{Architecture, Mapping, Register, Registers, Root},
     stack::{CodeAddress, End, Frame, ModuleId, NativeFrame},
 };
 
@@ -17,6 +17,7 @@ use super::{
     cfi::Context,
     image::Image,
     machine::Machine,
+    rule::Cfa,
     standing::{Keeps, Standing},
     table::Step,
     tables::Tables,
@@ -168,6 +169,10 @@ impl Unwinder {
                 }
                 None => self.discover(standing, modules, frames, &mut unmapped),
             };
+            let next = match next {
+                Err(End::UnknownRegister) => self.step_by_size(standing),
+                next => next,
+            };
             let moved = next.and_then(|next| self.advance(standing, next, &mut highest));
             if let Err(end) = moved {
                 break end;
@@ -274,6 +279,29 @@ impl Unwinder {
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
         }
+    }
+
+    /// Leave a frame that is to be found by the frame pointer, which is not
+    /// known, by the size that it must have.
+    #[cold]
+    fn step_by_size(&mut self, standing: &mut Standing<'_>) -> Result<Next, End> {
+        let unknown = End::UnknownRegister;
+        let entry = *self.cache.get(standing.code).ok_or(unknown)?;
+        let (Action::Step(Step::Rule(rule)), CodeAddress::Return(_), None, Some(sp)) =
+            (&entry.action, standing.code, standing.fp(), standing.sp())
+        else {
+            return Err(unknown);
+        };
+        let Cfa::Offset { register, offset } = rule.cfa else { return Err(unknown) };
+        if Register(register.into()) != self.machine.architecture.fp() {
+            return Err(unknown);
+        }
+        let image = entry.module().and_then(|id| self.images.get_mut(&id)).ok_or(unknown)?;
+        let address = entry.lookup(standing.code);
+        let size = image.frame_size(address, &self.tables, self.machine, &mut self.context);
+        let size = size.ok_or(unknown)?;
+        standing.set_fp(sp.wrapping_add(size).wrapping_sub_signed(offset.into()));
+        standing.take(rule).map(Next::Caller)
     }
 
     /// Go on where `next` leads, if the stack moves on.

@@ -2,7 +2,7 @@
 
 use crate::snapshot::{Architecture, Register};
 
-use super::machine::Machine;
+use super::{frame_size, machine::Machine};
 
 pub(super) static MACHINE: Machine = Machine {
     architecture: Architecture::X86_64,
@@ -42,6 +42,7 @@ pub(super) static MACHINE: Machine = Machine {
     ends_in_call,
     call_target,
     is_stub,
+    frame_size: frame_size::of,
     signs_return_addresses: false,
 };
 

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    observer::{Collapsed, Observer, Outcome, run, spy, svg_file},
+    observer::{Collapsed, Observer, Outcome, is_function, run, spy, svg_file},
     target::{Target, alone, build, first, together},
 };
 
@@ -119,6 +119,31 @@ fn idle_threads_are_there_when_asked_for() {
     assert!(running.names("busy_thread") && !running.names("idle_thread"), "{running:#?}");
     assert!(all.names("busy_thread") && all.names("idle_thread"), "{all:#?}");
     assert!(all.share(|frame| frame == "[futex]") > 0.5, "{all:#?}");
+}
+
+/// A stop would make its wait fail, and without one its frame pointer is not
+/// known, by which its compiler finds its frames.
+#[test]
+fn a_sleeper_with_frame_pointers_is_read_whole_without_a_stop() {
+    let _together = together();
+    let mut target = Target::start("events.c", &["-O0", "-fno-omit-frame-pointer"], &[]);
+    let (_home, file, name) = place("stats.json");
+    let record = ["record", "--idle", "-d", "2", "-r", "200", "-f", "collapsed", "-o", "-"];
+    let told = run(&[&record[..], &["--stats", &name, "-p", &target.number()]].concat());
+    let (stats, seen) = (json(&file), Collapsed::read(&told.expect(0).stdout));
+    assert!(number(&stats, "/samples/still") > 10.0, "{stats:#}");
+    let ends = stats["stacks"]["ends"].as_object().unwrap();
+    let whole = |end: &String| ["root", "not_caught"].contains(&&**end);
+    assert!(ends.iter().all(|(end, count)| whole(end) || count == 0), "{stats:#}");
+    let waits = |frames: &[String]| frames.iter().any(|frame| frame == "[epoll_wait]");
+    let waiting: Vec<_> = seen.stacks.iter().filter(|(frames, _)| waits(frames)).collect();
+    assert!(!waiting.is_empty() && seen.names("compute"), "{seen:#?}");
+    for (frames, _) in waiting {
+        let through = ["_start", "main", "serve", "wait_for_events"];
+        let has = |name: &&str| frames.iter().any(|frame| is_function(frame, name));
+        assert!(through.iter().all(has), "{frames:?}");
+    }
+    assert_eq!(target.ask("report")["eintr"], 0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use nix::{
 use spy::{
     memory::{Address, Fault, Memory, Piece},
     module::Modules,
-    snapshot::Root,
+    snapshot::{Architecture, Registers, Root},
     stack::{CodeAddress, End, Frame, ModuleId},
     unwind::{Tables, Unwinder},
 };
@@ -248,6 +248,7 @@ fn step_through(program: &Path, tables: Tables) {
     let steps = step_on(&traced, tables, MOST_STEPS);
     eprintln!("{}: {steps:?}", program.display());
     assert!(steps.steps > 4000 && steps.deepest > 8, "{steps:?}");
+    assert!(steps.from_two * 2 > steps.steps, "{steps:?}");
     assert_eq!((steps.signals, steps.jumps), (2, 0));
 }
 
@@ -259,6 +260,8 @@ struct Steps {
     deepest: usize,
     /// Out of several functions at once.
     jumps: usize,
+    /// Walked to the root from the stack pointer and the program counter.
+    from_two: usize,
 }
 
 /// Step to the next breakpoint, or `most` steps far.
@@ -304,6 +307,11 @@ fn step_on(traced: &Traced, tables: Tables, most: usize) -> Steps {
             }
         }
         assert_eq!(end, End::Root, "{done:?}: {found:x?}");
+        // A thread that sleeps is read without the rest: no frame may be wrong.
+        let (two, end) = unwind_from_two(&mut unwinder, &mut modules, traced, &registers);
+        assert_eq!(Some(&*two), found.get(..two.len()), "{done:?}: {end:?} {registers:x?}");
+        assert!((end == End::Root) == (two.len() == found.len()), "{done:?}: {end:?} {two:x?}");
+        done.from_two += usize::from(end == End::Root);
         let instruction = decode(&code);
         if instruction == Instruction::Breakpoint {
             break;
@@ -347,15 +355,39 @@ fn unwind(
     traced: &Traced,
 ) -> (user_regs_struct, Found, End) {
     let registers = traced.registers();
-    let stack = copy(traced.pid, registers.rsp - 256, 24 << 10);
+    let (found, end) = walk(unwinder, modules, traced, &known(&registers));
+    (registers, found, end)
+}
+
+/// The same from the stack pointer and the program counter alone.
+fn unwind_from_two(
+    unwinder: &mut Unwinder,
+    modules: &mut Modules,
+    traced: &Traced,
+    registers: &user_regs_struct,
+) -> (Found, End) {
+    let mut two = Registers::unknown();
+    two.set(Architecture::HOST.sp(), registers.rsp);
+    two.set(Architecture::HOST.pc(), registers.rip);
+    walk(unwinder, modules, traced, &two)
+}
+
+fn walk(
+    unwinder: &mut Unwinder,
+    modules: &mut Modules,
+    traced: &Traced,
+    registers: &Registers,
+) -> (Found, End) {
+    let sp = registers.get(Architecture::HOST.sp()).unwrap();
+    let stack = copy(traced.pid, sp - 256, 24 << 10);
     let memory = Stopped { stack, target: traced };
     let mut frames = Vec::new();
-    let walk = unwinder.unwind(modules, &known(&registers), &memory, &mut frames);
+    let walk = unwinder.unwind(modules, registers, &memory, &mut frames);
     let found = frames.into_iter().map(|frame| match frame {
         Frame::Native(frame) => (frame.module, frame.code),
         Frame::Managed(_) => panic!("there is no runtime"),
     });
-    (registers, found.collect(), walk.end)
+    (found.collect(), walk.end)
 }
 
 /// Whether `found` is `expected` on top of `base`. An image always lies at the

@@ -260,6 +260,7 @@ pub(crate) fn words(line: &str) -> HashMap<String, u64> {
 /// The programs that converse as `target.h` says.
 const PROGRAMS: &[&str] = &[
     "churn.c",
+    "events.c",
     "family.c",
     "hot.c",
     "hot.cpp",
