@@ -120,8 +120,31 @@ impl Shared {
         Found { state, stack: self.profile.intern(process, stack), end: stack.end }
     }
 
+    /// Count what was found again and again.
+    pub(super) fn count_again(&mut self, watched: &mut Watched) {
+        if let Some((found, ticks, until)) = watched.again.take() {
+            self.add(watched, found, (until, ticks), How::Unchanged);
+        }
+    }
+
     /// Count `found` for the ticks up to `until`.
     pub(super) fn count(
+        &mut self,
+        watched: &mut Watched,
+        found: Found,
+        (until, ticks): (Instant, u64),
+        how: How,
+    ) {
+        self.count_again(watched);
+        self.add(watched, found, (until, ticks), how);
+        if found.state.is_runnable() {
+            self.runnable += ticks;
+        } else {
+            self.blocked += ticks;
+        }
+    }
+
+    fn add(
         &mut self,
         watched: &mut Watched,
         found: Found,
@@ -152,11 +175,6 @@ impl Shared {
         let key = Key { thread: watched.id, state: found.state, stack: found.stack };
         self.profile.count(key, Weight { ticks, wall, cpu, queued });
         self.costs.sampled_cpu += cpu;
-        if found.state.is_runnable() {
-            self.runnable += ticks;
-        } else {
-            self.blocked += ticks;
-        }
         let caught = &mut self.costs.caught;
         *match how {
             How::Stopped => &mut caught.stopped,

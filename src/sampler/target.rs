@@ -324,7 +324,10 @@ fn pass(
         };
     }
     if let Some(found) = watched.unchanged(schedule) {
-        shared.count(watched, found, (now, 1), How::Unchanged);
+        // Most threads of most targets, at each tick: counting waits until
+        // something else is to be counted.
+        watched.found_again(found, now);
+        shared.blocked += 1;
         return Ok(Passed::Done);
     }
     watched.settled = None;
@@ -393,6 +396,7 @@ fn ask(
 
 /// Count a thread that was asked to stop with what is known without the stop.
 fn give_up(watched: &mut Watched, shared: &mut Shared) {
+    shared.count_again(watched);
     let Some(asked) = watched.asked.take() else { return };
     let process = shared.process_of(watched.id);
     let found = asked.otherwise.map_or_else(

@@ -30,6 +30,9 @@ pub(super) struct Watched {
     pub(super) since: Instant,
     /// What holds as long as it does not run.
     pub(super) settled: Option<Settled>,
+    /// What was found again at so many ticks, the last of them at this moment,
+    /// and is still to be counted.
+    pub(super) again: Option<(Found, u64, Instant)>,
     /// That it was asked to stop.
     pub(super) asked: Option<Asked>,
     pub(super) depth: Depth,
@@ -143,6 +146,7 @@ impl Watched {
             unseen: Duration::ZERO,
             since: now,
             settled: None,
+            again: None,
             asked: None,
             depth: Depth::default(),
             working: WorkingSet::default(),
@@ -168,6 +172,12 @@ impl Watched {
             }
             _ => None,
         }
+    }
+
+    /// It was found as it was before.
+    pub(super) fn found_again(&mut self, found: Found, now: Instant) {
+        let (_, ticks, until) = self.again.get_or_insert((found, 0, now));
+        (*ticks, *until) = (*ticks + 1, now);
     }
 
     /// Whether its name should be read again: threads are often named by
