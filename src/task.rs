@@ -33,7 +33,7 @@ pub enum State {
     Blocked(Syscall),
     /// Asleep outside a system call, as in a page fault.
     Faulting,
-    /// Stopped by a signal (job control) or held by another tracer.
+    /// Stopped by a signal (job control).
     Halted,
 }
 

@@ -146,7 +146,13 @@ impl Process {
 
     /// Its command line, or its name in brackets where it has none.
     pub fn command(&self) -> String {
-        let words = remoteprocess::Process { pid: self.pid.0 }.cmdline().unwrap_or_default();
+        let process = remoteprocess::Process { pid: self.pid.0 };
+        // It fails on words that are not UTF-8; any bytes may be in them.
+        let words = process.cmdline().unwrap_or_else(|_| {
+            let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+            let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
+            words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        });
         if words.is_empty() {
             return format!("[{}]", self.thread_name(Tid(self.pid.0)).unwrap_or_default());
         }
