@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
     engine::{Engine, Examined},
@@ -31,9 +31,8 @@ pub(super) struct Target {
     /// are to be read.
     awake: Vec<(Tid, Asked)>,
     asleep: Vec<(Tid, State, Registers)>,
-    /// Threads that have ended and are still listed: a first thread is until
-    /// all have.
-    gone: FxHashSet<Tid>,
+    /// Whether the first thread has ended: it is listed until all have.
+    leader_is_gone: bool,
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
     listed_once: bool,
@@ -82,7 +81,7 @@ impl Target {
             threads: FxHashMap::default(),
             awake: Vec::new(),
             asleep: Vec::new(),
-            gone: FxHashSet::default(),
+            leader_is_gone: false,
             listed: None,
             listed_once: false,
             counted: now,
@@ -142,7 +141,7 @@ impl Target {
             shared.calls += 1;
             match watched.gate.look() {
                 Look::Ended => {
-                    self.gone.insert(tid);
+                    self.leader_is_gone |= tid == self.leader();
                     ended.push(tid);
                 }
                 Look::Asleep(state, registers) => self.asleep.push((tid, state, registers)),
@@ -189,7 +188,11 @@ impl Target {
         self.cpu = [self.cpu[1]; 2];
         self.id = shared.add_process(&self.engine.process);
         self.engine.start_over(&shared.tables);
+        // The thread that executes becomes the first.
+        self.leader_is_gone = false;
+        self.listed = None;
         for watched in self.threads.values_mut() {
+            shared.count_again(watched);
             watched.settled = None;
             watched.id = shared.add_thread(self.id, &self.engine.process, watched.tid);
             watched.since = now;
@@ -209,10 +212,10 @@ impl Target {
         }
         let Ok(tids) = self.engine.process.threads() else { return };
         shared.calls += 3;
-        self.gone.retain(|tid| tids.contains(tid));
         let process = &self.engine.process;
         for tid in tids {
-            if self.threads.contains_key(&tid) || self.gone.contains(&tid) {
+            let is_gone = self.leader_is_gone && tid == self.leader();
+            if is_gone || self.threads.contains_key(&tid) {
                 continue;
             }
             shared.calls += 2;
@@ -233,9 +236,14 @@ impl Target {
         self.listed_once = true;
     }
 
+    /// The first thread, which has the number of the process.
+    fn leader(&self) -> Tid {
+        Tid(self.engine.process.pid().0)
+    }
+
     fn end(&mut self, tid: Tid, stops: &mut Stops, shared: &mut Shared) {
         stops.forget(tid);
-        if !self.gone.contains(&tid) {
+        if !(self.leader_is_gone && tid == self.leader()) {
             self.listed = None;
         }
         if let Some(mut watched) = self.threads.remove(&tid) {
