@@ -66,15 +66,15 @@ impl Observer {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// Whether it keeps descriptors of files that show `target` and its
-    /// threads: from then on it takes samples.
+    /// Whether it keeps a descriptor of the schedule of a thread of `target`:
+    /// from then on it takes samples.
     fn watches(&self, target: i32) -> bool {
         let Ok(open) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else { return false };
         let tasks = format!("/proc/{target}/task/");
         let numbered = format!("/{target}/task/");
         open.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).any(|file| {
             let file = file.to_string_lossy();
-            file.starts_with(&tasks) || file.contains(&numbered)
+            file.ends_with("/schedstat") && (file.starts_with(&tasks) || file.contains(&numbered))
         })
     }
 
