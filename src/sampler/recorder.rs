@@ -45,6 +45,10 @@ const HASTY: u32 = 16;
 /// when it can look at the clock.
 const WAKING: Duration = Duration::from_micros(20);
 
+/// A tick that is nearer than this is not slept for: to fall asleep and be
+/// woken takes as long. Only at some thousand ticks a second is one that near.
+const NEAR: Duration = Duration::from_micros(50);
+
 /// While there is nothing to do, `Control::stop` is looked at this often.
 const LISTEN: Duration = Duration::from_millis(50);
 
@@ -191,6 +195,8 @@ impl<'a> Recorder<'a> {
             if self.stops.pending() > 0 {
                 self.take(next, None);
                 self.finish_arrived();
+            } else if next - now < NEAR {
+                std::hint::spin_loop();
             } else {
                 thread::sleep(next - now);
             }
