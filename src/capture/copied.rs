@@ -85,7 +85,7 @@ impl Copied {
     /// of it was copied before `deadline`.
     ///
     /// One system call; more where something could not be read, or for a stack
-    /// of more than [`CHUNK`] bytes.
+    /// of more than 256 KiB.
     pub fn fill(&mut self, memory: &LiveMemory, sp: Address, deadline: Option<Instant>) -> bool {
         self.stack.start = Address(sp.0.saturating_sub(Depth::BELOW));
         let mut copied = self.fill_first(memory, sp);
