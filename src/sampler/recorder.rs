@@ -17,12 +17,12 @@ use super::{
     Control, Error, Options, Recording,
     clock::{Clock, Tick},
     open,
-    shared::{NO_SCHEDSTAT, Shared},
+    shared::Shared,
     target::Target,
 };
 use crate::{
-    capture::{Arrival, Gate, Stops},
-    task::{Pid, Tid},
+    capture::{Arrival, Stops},
+    task::Pid,
     unwind::Tables,
 };
 
@@ -129,13 +129,6 @@ impl<'a> Recorder<'a> {
         raise_descriptor_limit();
         // The kernel otherwise wakes this thread up to 50 µs late, to save power.
         let _ = set_timerslack(1);
-        let counts = Gate::open(
-            Pid(std::process::id().cast_signed()),
-            Tid(std::process::id().cast_signed()),
-        );
-        if counts.and_then(|gate| gate.schedule()).is_ok_and(|schedule| schedule.is_none()) {
-            shared.note(NO_SCHEDSTAT);
-        }
         let clock = Clock::new(options.rate, fastrand::Rng::new());
         let stops = Stops::default();
         Ok(Self {

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     engine::{Engine, Examined},
-    shared::{How, NO_DESCRIPTORS, NO_SYSCALL, Shared},
+    shared::{How, NO_DESCRIPTORS, NO_SCHEDSTAT, NO_SYSCALL, Shared},
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
@@ -337,6 +337,10 @@ fn pass(
         watched.found_again(found, now);
         shared.blocked += 1;
         return Ok(Passed::Done);
+    }
+    // A thread that has not been on a processor yet has nothing to count.
+    if schedule.is_none() && watched.samples > 0 {
+        shared.note(NO_SCHEDSTAT);
     }
     watched.settled = None;
     watched.seen = schedule;

@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 use crate::{
     observer::{Collapsed, Observer, Outcome, run, spy, svg_file, svg_text},
@@ -369,4 +370,42 @@ fn a_target_in_other_namespaces_is_named() {
     }
     assert!(dump(&target).contains("work"));
     target.is_unharmed("hot_add");
+}
+
+/// Another kernel, or a sandbox in its place, does not have every file: hide
+/// `file` of every thread of `target` from a recording, and give what it says.
+fn without(file: &str, target: &Target) -> Value {
+    let home = tempfile::tempdir().unwrap();
+    let stats = home.path().join("stats.json");
+    let hide = "for thread in /proc/$1/task/*; do \
+                mount --bind /dev/null $thread/$2 || exit 99; done; \
+                exec \"$3\" record --pid $1 -d 1 --wall -f raw -o - --stats \"$4\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", hide, "sh", &target.number(), file]);
+    command.arg(env!("CARGO_BIN_EXE_spy")).arg(&stats);
+    let told = Observer::start(command).finish().expect(0);
+    let seen = Collapsed::read(&told.stdout);
+    assert!(seen.names("busy_thread") && seen.names("idle_thread"), "{seen:#?}");
+    serde_json::from_str(&fs::read_to_string(stats).unwrap()).unwrap()
+}
+
+#[test]
+fn a_kernel_that_says_less_is_made_do_with() {
+    if !is_root() {
+        return;
+    }
+    let _together = together();
+    let mut target = Target::start("many.c", &["-O2"], &["3", "1"]);
+    let count = |stats: &Value, key: &str| stats.pointer(key).unwrap().as_u64().unwrap();
+
+    let stats = without("syscall", &target);
+    // Each sleeps for good, so once is enough; their first thread reads.
+    assert!((3..=8).contains(&count(&stats, "/samples/blind")), "{stats:#}");
+    assert!(stats["notes"][0].as_str().unwrap().contains("system call"), "{stats:#}");
+
+    let stats = without("schedstat", &target);
+    assert_eq!(count(&stats, "/samples/blind"), 0, "{stats:#}");
+    assert!(count(&stats, "/samples/still") > 100, "{stats:#}");
+    assert!(stats["notes"][0].as_str().unwrap().contains("does not count"), "{stats:#}");
+    target.is_unharmed("steps");
 }
