@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::wait::{WaitPidFlag, waitpid};
+
 /// What never takes this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -239,11 +241,29 @@ impl Target {
     }
 }
 
+impl Target {
+    /// A thread that died while this one traced it is waited for before its
+    /// process is.
+    fn let_threads_go(&self) {
+        let pid = self.child.id();
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
+        let numbers = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
+        for tid in numbers.filter(|&tid: &i32| u32::try_from(tid) != Ok(pid)) {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+            let _ = waitpid(nix::unistd::Pid::from_raw(tid), Some(flags));
+        }
+    }
+}
+
 impl Drop for Target {
     fn drop(&mut self) {
         // It may have ended; then there is nothing to end.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let began = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && began.elapsed() < PATIENCE {
+            self.let_threads_go();
+            thread::yield_now();
+        }
     }
 }
 
