@@ -67,6 +67,9 @@ pub struct ManagedFrame {
     pub file: String,
     /// The line being run, where known.
     pub line: Option<u32>,
+    /// The first and the last column of what is being run on that line, in
+    /// bytes from 1, where known.
+    pub columns: Option<(u32, u32)>,
 }
 
 /// A stack, and why it ends where it ends.

@@ -1,44 +1,154 @@
 //! Language runtimes: what turns the frames of an interpreter's loop into the
 //! functions of the program that it interprets.
 //!
-//! None is known yet. This is the seam at which one is added: it is found in a
-//! process by one of [`RUNTIMES`], reads what it needs through `dyn Memory`
-//! (never stopping a thread), and gives segments of frames that each say in
-//! which native frame they run.
+//! A runtime is found in a process by one of [`RUNTIMES`]. It reads what it
+//! needs through `dyn Memory`, never stops a thread, and works in two steps:
+//! [`Runtime::trace`] follows pointers while the thread is held, and
+//! [`Runtime::resolve`] gives the frames their names after it was let go.
+
+pub mod python;
+
+use std::{fmt, sync::Arc};
 
 use crate::{
-    memory::{Address, Fault, Memory},
+    memory::{Address, Memory},
     module::{AddressSpace, Modules},
-    snapshot::Registers,
     stack::ManagedFrame,
+    task::Tid,
 };
 
 /// A language runtime that was found in a process.
-pub trait Runtime: std::fmt::Debug {
+pub trait Runtime: fmt::Debug + Send {
     /// Its name and version, such as `CPython 3.12.1`.
     fn name(&self) -> &str;
 
-    /// The managed frames of a thread with these registers, innermost segment
-    /// first.
+    /// What was uncertain when it was found, and what could not be read since:
+    /// a sentence each, each said once.
+    fn notes(&mut self) -> Vec<String>;
+
+    /// Follow the managed frames of `thread`, which is held or asleep.
     ///
-    /// # Errors
-    /// When the thread's own state cannot be read. A segment that cannot be
-    /// read to its end is cut, and no error.
-    fn segments(
-        &mut self,
-        registers: &Registers,
-        memory: &dyn Memory,
-    ) -> Result<Vec<Segment>, Fault>;
+    /// This runs while the target waits: it follows pointers and decodes
+    /// nothing that it need not. `thread` is its number in its own namespace.
+    /// `None` when the thread is not the runtime's.
+    fn trace(&mut self, thread: Tid, memory: &dyn Memory) -> Option<Trace>;
+
+    /// Give the frames of a trace their names. `memory` is what it was made
+    /// from.
+    fn resolve(&mut self, trace: &Trace, places: Places, memory: &dyn Memory) -> Managed;
+
+    /// The name that the program gave a thread of its own, if it did.
+    fn thread_name(&mut self, thread: Tid, memory: &dyn Memory) -> Option<String>;
+
+    /// The local variables of the frames of a trace, in its order, each value
+    /// in at most `limit` characters; with `fields`, objects with those.
+    fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>>;
+}
+
+/// How exactly is said what a frame runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// By lines: all that a profile tells apart.
+    Lines,
+    /// Also by columns.
+    Columns,
+}
+
+/// How much of each value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// The most characters of one value.
+    pub characters: usize,
+    /// Whether an object that has no short form is shown with its fields.
+    pub fields: bool,
+}
+
+/// A local variable and its value, as a reader is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value, in the notation of the language.
+    pub value: String,
+    /// Whether it is an argument of its function.
+    pub is_argument: bool,
+}
+
+/// The managed frames of a thread as pointers, and what was so at that moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Innermost first.
+    pub frames: Vec<RawFrame>,
+    /// The thread's own state in the runtime.
+    pub thread: Address,
+    /// What it has to do with the interpreter lock.
+    pub lock: Lock,
+    /// Whether the runtime's garbage collector runs on this thread.
+    pub collecting: bool,
+    /// Why there may be more frames than these.
+    pub cut: Option<Cut>,
+}
+
+/// A managed frame, not yet given a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawFrame {
+    /// The frame's own address.
+    pub at: Address,
+    /// What it executes: a code object.
+    pub code: Address,
+    /// Where in it: in the runtime's own unit, as it stands in memory.
+    pub instruction: u64,
+    /// Set in the outermost frame of those that one run of the interpreter's
+    /// loop executes: what is found in that loop's native frame.
+    pub entry: Option<Entry>,
+}
+
+/// How the native frame that executes some managed frames is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// This address lies in it.
+    Within(Address),
+    /// This word lies in it, or in one of the registers that it had.
+    Holds(Address),
+}
+
+/// What a thread has to do with the lock that lets one thread at a time
+/// interpret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lock {
+    /// Nothing.
+    #[default]
+    Without,
+    /// It holds it.
+    Held,
+    /// It waits for it.
+    Wanted,
+}
+
+/// Why a trace ends before the outermost frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The next frame cannot be read, or is none.
+    Unreadable,
+    /// More frames than are kept.
+    TooDeep,
+}
+
+/// The managed frames of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    /// Innermost segment first.
+    pub segments: Vec<Segment>,
 }
 
 /// Managed frames that one run of an interpreter's loop executes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// An address on the thread's stack that lies in the native frame of the
-    /// loop that runs these frames: by it the two are merged.
-    pub entry: Address,
+    /// By what the native frame of that loop is recognised; `None` where the
+    /// trace was cut.
+    pub entry: Option<Entry>,
     /// Innermost first.
-    pub frames: Vec<ManagedFrame>,
+    pub frames: Vec<Arc<ManagedFrame>>,
 }
 
 /// Looks for one kind of runtime in a process.
@@ -46,4 +156,4 @@ pub type Detect = fn(&mut AddressSpace, &mut Modules, &dyn Memory) -> Option<Box
 
 /// Every kind of runtime that is known, in the order in which they are looked
 /// for.
-pub const RUNTIMES: &[Detect] = &[];
+pub const RUNTIMES: &[Detect] = &[python::detect];

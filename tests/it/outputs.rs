@@ -32,6 +32,7 @@ fn frame(text: &str) -> Frame {
         function: function.to_owned(),
         file: file.to_owned(),
         line: line.parse().ok(),
+        columns: None,
     };
     Frame::Managed(Arc::new(managed))
 }
