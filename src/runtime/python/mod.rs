@@ -7,6 +7,8 @@
 //! ```
 
 pub mod layout;
+pub mod names;
+pub mod objects;
 
 use super::Runtime;
 use crate::{
