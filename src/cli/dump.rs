@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     output::dump::{self, Look, Process, Thread},
+    runtime::Detail,
     sampler,
+    stack::{self, Stack, Symbol, Variable},
     task::Pid,
 };
 
@@ -28,7 +30,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
     let mut processes = Vec::new();
     let mut exit = Exit::Done;
     for pid in pids {
-        match look(pid) {
+        match look(pid, job.locals) {
             Ok(process) => processes.push(process),
             Err(error) => exit = exit::report(&error, console),
         }
@@ -39,23 +41,49 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn look(pid: Pid) -> anyhow::Result<Process> {
+fn look(pid: Pid, locals: Option<Detail>) -> anyhow::Result<Process> {
     target::check(pid)?;
-    let found = sampler::dump(pid).map_err(|error| refusal::explain(&error))?;
+    let found = sampler::dump(pid, locals).map_err(|error| refusal::explain(&error))?;
     let names = names::of_dump(&found);
-    let threads = found.threads.into_iter().zip(names).map(|(thread, frames)| Thread {
+    let threads = found.threads.into_iter().zip(names).map(|(thread, names)| Thread {
         tid: thread.tid,
+        frames: frames(&thread.stack, names, thread.locals),
         name: thread.name,
+        given_name: thread.given_name,
         state: thread.state,
-        frames,
+        lock: thread.lock,
+        collecting: thread.collecting,
         end: thread.stack.end,
     });
     Ok(Process {
         pid: found.pid,
         command: found.command,
+        runtime: found.runtime,
         threads: threads.collect(),
         notes: found.notes,
     })
+}
+
+/// The frames of `stack` with their names, and the managed ones with their
+/// variables.
+fn frames(stack: &Stack, names: Vec<Vec<Symbol>>, locals: Vec<Vec<Variable>>) -> Vec<dump::Frame> {
+    let mut locals = locals.into_iter();
+    let mut frames = Vec::with_capacity(names.len());
+    for (frame, names) in stack.frames.iter().zip(names) {
+        let native = |symbol| dump::Frame { symbol, columns: None, locals: None };
+        match frame {
+            stack::Frame::Native(_) => frames.extend(names.into_iter().map(native)),
+            stack::Frame::Managed(frame) => {
+                let mut locals = locals.next();
+                frames.extend(names.into_iter().map(|symbol| dump::Frame {
+                    symbol,
+                    columns: frame.columns,
+                    locals: locals.take(),
+                }));
+            }
+        }
+    }
+    frames
 }
 
 fn print(processes: &[Process], job: &plan::Dump, console: &Console) -> io::Result<()> {

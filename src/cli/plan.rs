@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     output::{Format, Lines, Mode, Options, Paths, Threads},
+    runtime::Detail,
     task::Pid,
 };
 
@@ -66,6 +67,8 @@ pub(super) enum Language {
 #[derive(Clone, Debug)]
 pub(super) struct Dump {
     pub(super) targets: Targets,
+    /// How much of local variables is shown; `None` for nothing.
+    pub(super) locals: Option<Detail>,
     pub(super) language: Language,
     pub(super) paths: Paths,
 }
@@ -119,6 +122,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
 pub(super) fn dump(typed: args::Dump) -> Dump {
     Dump {
         targets: processes(typed.pids),
+        locals: detail(typed.locals),
         language: if typed.json { Language::Json } else { Language::Text },
         paths: paths(typed.full_filenames),
     }
@@ -127,6 +131,14 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
 /// What a snapshot is to be.
 pub(super) fn capture(typed: args::Capture) -> Capture {
     Capture { pid: typed.pid, directory: typed.output }
+}
+
+/// What `-l`, given so many times, asks for.
+fn detail(times: u8) -> Option<Detail> {
+    /// Characters of a value, for each time.
+    const CHARACTERS: usize = 128;
+    let times = usize::from(times);
+    (times > 0).then_some(Detail { characters: CHARACTERS * times, fields: times > 1 })
 }
 
 fn paths(full: bool) -> Paths {
