@@ -6,7 +6,14 @@
 //!   sections)    threads)
 //! ```
 
+pub mod code;
 pub mod layout;
+pub mod lines;
+#[cfg(test)]
+mod made;
+pub mod structs;
+pub mod text;
+pub mod walk;
 
 use super::Runtime;
 use crate::{
