@@ -6,9 +6,20 @@
 //!   sections)    threads)
 //! ```
 
+pub mod code;
+pub mod detect;
 pub mod layout;
+pub mod lines;
+#[cfg(test)]
+mod made;
 pub mod names;
 pub mod objects;
+pub mod offsets;
+pub mod structs;
+pub mod tables;
+pub mod text;
+pub mod threads;
+pub mod walk;
 
 use super::Runtime;
 use crate::{
