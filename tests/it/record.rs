@@ -132,6 +132,86 @@ fn a_sleeper_with_frame_pointers_is_read_whole_without_a_stop() {
     let told = run(&[&record[..], &["--stats", &name, "-p", &target.number()]].concat());
     let (stats, seen) = (json(&file), Collapsed::read(&told.expect(0).stdout));
     assert!(number(&stats, "/samples/still") > 10.0, "{stats:#}");
+    let ends = stats["stacks"]["ends"].as_object().unwrap();
+    let whole = |end: &String| ["root", "not_caught"].contains(&&**end);
+    assert!(ends.iter().all(|(end, count)| whole(end) || count == 0), "{stats:#}");
+    let waits = |frames: &[String]| frames.iter().any(|frame| frame == "[epoll_wait]");
+    let waiting: Vec<_> = seen.stacks.iter().filter(|(frames, _)| waits(frames)).collect();
+    assert!(!waiting.is_empty() && seen.names("compute"), "{seen:#?}");
+    for (frames, _) in waiting {
+        let through = ["_start", "main", "serve", "wait_for_events"];
+        let has = |name: &&str| frames.iter().any(|frame| is_function(frame, name));
+        assert!(through.iter().all(has), "{frames:?}");
+    }
+    assert_eq!(target.ask("report")["eintr"], 0);
+}
+
+#[test]
+fn threads_are_told_apart_when_asked_for() {
+    let _together = together();
+    let target = Target::start("hot.c", &["-O2"], &["2"]);
+    let record = ["record", "-t", "-d", "1", "-f", "collapsed", "-o", "-", "-p"];
+    let told = run(&[&record[..], &[&target.number()]].concat()).expect(0);
+    let seen = Collapsed::read(&told.stdout);
+    let roots: HashSet<_> = seen.stacks.iter().map(|(frames, _)| frames[..2].to_vec()).collect();
+    assert!(roots.len() >= 2, "{roots:?}");
+}
+
+#[test]
+fn several_targets_are_recorded_at_once() {
+    let _together = together();
+    let one = Target::start("hot.c", &["-O2"], &["1"]);
+    let other = Target::start("many.c", &["-O2"], &["1", "1"]);
+    let record = ["record", "-d", "1", "-f", "collapsed", "-o", "-", "-p"];
+    let told = run(&[&record[..], &[&one.number(), "-p", &other.number()]].concat()).expect(0);
+    let seen = Collapsed::read(&told.stdout);
+    assert!(seen.names("hot_add") && seen.names("busy_thread"), "{seen:#?}");
+}
+
+#[test]
+fn a_command_is_recorded_and_its_status_passed_on() {
+    let _together = together();
+    let (_home, file, name) = place("command.svg");
+    let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; exit 3";
+    let told = run(&["record", "-o", &name, "--", "/bin/sh", "-c", script]).expect(3);
+    assert_eq!(told.stdout, "done\n");
+    svg_file(&file);
+
+    let killed = run(&["record", "-o", &name, "--", "/bin/sh", "-c", "kill -TERM $$"]);
+    killed.expect(128 + 15);
+    run(&["record", "-o", &name, "--", "/nonexistent/program"]).expect(127);
+    run(&["record", "-o", &name, "--", "/etc/passwd"]).expect(126);
+}
+
+fn json(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+fn number(stats: &Value, path: &str) -> f64 {
+    stats.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {stats:#}"))
+}
+
+#[test]
+fn statistics_say_what_it_cost() {
+    let _alone = alone();
+    let target = Target::run(first(1, Command::new(build("hot.c", &["-O2"]))));
+    let (_home, file, name) = place("stats.json");
+    let pid = target.number();
+    let record = ["record", "-d", "2", "-r", "1000", "-f", "raw", "-o", "-", "--stats", &name];
+    let command = first(2, spy(&[&record[..], &["-p", &pid]].concat()));
+    Observer::start(command).finish().expect(0);
+    let stats = json(&file);
+    let number = |path: &str| number(&stats, path);
+
+    // One thread runs and one is blocked, at every tick.
+    let got = ["stopped", "still", "unchanged", "missed"];
+    let samples: f64 = got.iter().map(|how| number(&format!("/samples/{how}"))).sum();
+    assert!(number("/ticks/made") <= number("/ticks/wanted") + 1.0, "{stats:#}");
+    assert!((samples - 2.0 * number("/ticks/made")).abs() <= 4.0, "{stats:#}");
+    assert!(number("/samples/unchanged") > 0.4 * samples, "{stats:#}");
+    let stops = number("/held_microseconds/stops");
+    assert!(stops > 0.0 && stops <= number("/samples/stopped") + 1.0, "{stats:#}");
+
     // A thread that the kernel puts to sleep for reasons of its own, and that
     // may not be stopped then, is followed as far as can be.
     let ends = stats["stacks"]["ends"].as_object().unwrap();
