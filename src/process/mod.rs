@@ -139,9 +139,16 @@ impl Process {
 
     /// Its number in the innermost namespace that it is in.
     pub fn namespace_pid(&self) -> Pid {
-        let status = procfs::process::Status::from_file(format!("/proc/{}/status", self.pid));
+        Pid(self.namespace_tid(Tid(self.pid.0)).0)
+    }
+
+    /// The number of one of its threads in the innermost namespace that it is
+    /// in.
+    pub fn namespace_tid(&self, tid: Tid) -> Tid {
+        let path = format!("/proc/{}/task/{tid}/status", self.pid);
+        let status = procfs::process::Status::from_file(path);
         let inner = status.ok().and_then(|status| status.nspid?.last().copied());
-        inner.map_or(self.pid, Pid)
+        inner.map_or(tid, Tid)
     }
 
     /// Its command line, or its name in brackets where it has none.

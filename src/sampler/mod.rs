@@ -3,6 +3,7 @@
 
 mod clock;
 mod engine;
+mod language;
 mod once;
 mod quiet;
 mod recorder;

@@ -21,8 +21,9 @@ use super::{
     target::Target,
 };
 use crate::{
-    capture::{Arrival, Stops},
-    task::Pid,
+    capture::{Arrival, Copied, Gate, Stops, Watch},
+    process::LiveMemory,
+    task::{Pid, Tid},
     unwind::Tables,
 };
 
@@ -268,11 +269,11 @@ impl<'a> Recorder<'a> {
     /// have that were asked in the tick of `at`, or, without one, until one has.
     fn take(&mut self, until: Instant, at: Option<Instant>) {
         let Self { targets, stops, arrived, .. } = self;
+        let mut watch = All(targets);
         loop {
             let wanted = at.map_or(arrived.is_empty(), |at| stops.awaits(at));
             let until = if wanted { until } else { Instant::now() };
-            let of = |tid| targets.iter().find_map(|target| target.of(tid));
-            match stops.next(until, of) {
+            match stops.next(until, &mut watch) {
                 Some(arrival) => arrived.push(arrival),
                 None => return,
             }
@@ -292,6 +293,21 @@ impl<'a> Recorder<'a> {
             if self.stops.pending() > 0 {
                 self.take(Instant::now(), None);
             }
+        }
+    }
+}
+
+/// The targets, for whom threads are stopped.
+struct All<'a>(&'a mut [Target]);
+
+impl Watch for All<'_> {
+    fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)> {
+        self.0.iter().find_map(|target| target.of(tid))
+    }
+
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
+        for target in self.0.iter_mut() {
+            target.inspect(tid, copied, deadline);
         }
     }
 }
