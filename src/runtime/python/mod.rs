@@ -6,7 +6,11 @@
 //!   sections)    threads)
 //! ```
 
+pub mod detect;
 pub mod layout;
+pub mod offsets;
+pub mod tables;
+pub mod threads;
 
 use super::Runtime;
 use crate::{
