@@ -8,6 +8,8 @@
 
 pub mod detect;
 pub mod layout;
+pub mod names;
+pub mod objects;
 pub mod offsets;
 pub mod tables;
 pub mod threads;
