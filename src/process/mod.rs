@@ -1,7 +1,9 @@
 //! The live target: a process of this machine, and what the kernel says of it.
 
 pub mod access;
+pub mod children;
 mod memory;
+mod roots;
 
 use std::{
     fs::{self, File},
@@ -11,12 +13,14 @@ use std::{
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
+pub use roots::Roots;
 
 use crate::{
     snapshot::{Mapping, Root, maps},
@@ -34,7 +38,7 @@ pub struct Process {
     task: File,
     /// `/proc/PID/root`, held open: the files below it can be reached even
     /// after the process has ended.
-    root: File,
+    root: Arc<File>,
     /// `/proc/PID/task/PID/stat`, for the state of the first thread.
     leader: File,
     clock: Option<ClockId>,
@@ -61,7 +65,7 @@ impl Process {
             pid,
             fd,
             task: by_path("task")?,
-            root: by_path("root").or_else(|error| of_thread().ok_or(error))?,
+            root: Arc::new(by_path("root").or_else(|error| of_thread().ok_or(error))?),
             leader: File::open(path(&format!("task/{pid}/stat")))?,
             clock: clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.0)).ok(),
         })

@@ -79,9 +79,9 @@ impl Target {
     pub(super) fn new(process: Process, shared: &mut Shared, now: Instant) -> io::Result<Self> {
         let cpu = process.cpu_time().unwrap_or_default();
         let program = Program::of(&process);
-        let id = shared.add_process(&process);
         let is_in_namespace = process.namespace_pid() != process.pid();
         let engine = Engine::new(process, &shared.tables)?;
+        let id = shared.add_process(&engine.process);
         Ok(Self {
             engine,
             id,
@@ -99,6 +99,19 @@ impl Target {
             quiet: Quiet::default(),
             cpu: [cpu; 2],
         })
+    }
+
+    /// The same of a process that has begun since all others were looked at:
+    /// what it has done before it was found counts, too.
+    pub(super) fn from_birth(mut self) -> Self {
+        self.cpu = [Duration::ZERO; 2];
+        self.listed_once = true;
+        self
+    }
+
+    /// Whether a thread of it was asked to stop, and has not arrived.
+    pub(super) fn is_awaited(&self, stops: &Stops) -> bool {
+        self.threads.keys().any(|&tid| stops.is_pending(tid))
     }
 
     /// Whether the process has ended; asked of the kernel as often as threads
