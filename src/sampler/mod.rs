@@ -4,9 +4,11 @@
 mod clock;
 mod engine;
 mod once;
+mod quiet;
 mod recorder;
 mod shared;
 mod target;
+mod thread;
 mod watched;
 
 use std::{

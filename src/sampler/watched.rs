@@ -17,7 +17,9 @@ pub(super) struct Watched {
     /// Its place in the profile.
     pub(super) id: ThreadId,
     pub(super) gate: Gate,
-    /// Its schedule when it was last looked at.
+    /// The tick at which it was last looked at.
+    pub(super) looked: Instant,
+    /// Its schedule when it was last seen to have run.
     pub(super) seen: Option<Schedule>,
     /// Its schedule as it was last read.
     pub(super) latest: Option<Schedule>,
@@ -140,6 +142,7 @@ impl Watched {
             tid,
             id,
             gate,
+            looked: now,
             seen: None,
             latest: None,
             counted: None,
@@ -172,6 +175,15 @@ impl Watched {
             }
             _ => None,
         }
+    }
+
+    /// Whether it slept when it was last looked at, and no stop has moved its
+    /// schedule since.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asked.is_none()
+            && self.seen.is_some()
+            && self.seen == self.latest
+            && self.settled.is_some_and(|settled| settled.stopped_from.is_none())
     }
 
     /// It was found as it was before.
