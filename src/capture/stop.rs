@@ -17,7 +17,7 @@ use crate::{
     process::LiveMemory,
     snapshot::{Architecture, Registers},
     sys::{priority, ptrace, signal},
-    task::{Syscall, Tid},
+    task::{Pid, Syscall, Tid},
 };
 
 /// No thread is held for longer: what was not copied by then is not copied.
@@ -99,6 +99,16 @@ pub struct Catch {
     pub interrupted: Option<Syscall>,
 }
 
+/// Whoever has threads stopped: what a catch needs of it.
+pub trait Watch {
+    /// The memory of the process of a thread that was asked, and its gate.
+    fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)>;
+
+    /// Read what belongs to the moment at which `copied` was filled and is not
+    /// in it, while the thread is held, until `deadline`.
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant);
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum Urgency {
     /// It was not tried yet.
@@ -124,6 +134,51 @@ impl Urgency {
     }
 }
 
+/// Whether others want the processors that this program wants.
+///
+/// To ask for real-time priority and to give it back takes as long as to copy
+/// a thread; where nobody else wants the processor it gains nothing.
+#[derive(Debug)]
+struct Crowd {
+    is_there: bool,
+    /// What the kernel counts of the thread that traces.
+    own: Option<Gate>,
+    waited: u64,
+    turns: u32,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self { is_there: true, own: None, waited: 0, turns: 0 }
+    }
+}
+
+impl Crowd {
+    /// So many turns are judged by what was waited in them.
+    const TURNS: u32 = 32;
+    /// Who waits for longer than this in a turn, on average, is in a crowd.
+    const LONG: u64 = 20_000;
+
+    /// Judge anew, if it is time to; whether a system call was made for it.
+    fn look(&mut self) -> bool {
+        self.turns += 1;
+        if !self.turns.is_multiple_of(Self::TURNS) {
+            return false;
+        }
+        if self.own.is_none() {
+            let pid = Pid(std::process::id().cast_signed());
+            self.own = Gate::open(pid, Tid(nix::unistd::gettid().as_raw())).ok();
+        }
+        let schedule = self.own.as_ref().and_then(|own| own.schedule().ok().flatten());
+        // Where the kernel does not count it is safer to go before others.
+        self.is_there = schedule.is_none_or(|now| {
+            let waited = now.wait.saturating_sub(std::mem::replace(&mut self.waited, now.wait));
+            waited > Self::LONG * u64::from(Self::TURNS)
+        });
+        true
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     ask: Ask,
@@ -141,6 +196,10 @@ pub struct Stops {
     /// Whether this program goes before others. A thread that has stopped
     /// waits for us; on a busy machine it would do so for milliseconds.
     urgent: Urgency,
+    crowd: Crowd,
+    /// How many threads are to be awaited asleep, because it was in vain to
+    /// look for one of them again and again.
+    in_vain: u32,
     calls: u64,
     tracer: PhantomData<*const ()>,
 }
@@ -156,15 +215,18 @@ impl Stops {
         self.pending.contains_key(&tid)
     }
 
-    /// Go before others from now on, as long as a thread is awaited.
+    /// Go before others from now on, as long as a thread is awaited, if this
+    /// program otherwise waits for processors.
     fn hurry(&mut self) {
-        self.calls += u64::from(self.urgent.set(true));
+        if self.crowd.is_there {
+            self.calls += u64::from(self.urgent.set(true));
+        }
     }
 
     /// Go before others no longer: no thread is known to be held, and there is
     /// work to do that nobody waits for.
     pub fn relax(&mut self) {
-        self.calls += u64::from(self.urgent.set(false));
+        self.calls += u64::from(self.urgent.set(false)) + u64::from(self.crowd.look());
     }
 
     /// Give up a thread that is known to be gone.
@@ -198,14 +260,10 @@ impl Stops {
     }
 
     /// Take the next thread that has arrived, waiting for one until `until`.
-    ///
-    /// `of` gives the memory and the gate of a thread that was asked.
-    pub fn next<'a>(
-        &mut self,
-        until: Instant,
-        of: impl Fn(Tid) -> Option<(&'a LiveMemory, &'a Gate)>,
-    ) -> Option<Arrival> {
-        let mut patience = SPIN;
+    pub fn next(&mut self, until: Instant, watch: &mut dyn Watch) -> Option<Arrival> {
+        let began = Instant::now();
+        let awake = if self.in_vain == 0 { SPIN } else { Duration::ZERO };
+        self.in_vain = self.in_vain.saturating_sub(1);
         while !self.pending.is_empty() {
             self.hurry();
             self.calls += 1;
@@ -222,8 +280,10 @@ impl Stops {
                 Ok(Some(ptrace::Event::Stopped { tid, signal })) => {
                     let stopped = Stopped { tid, signal, tracer: PhantomData };
                     let Some(pending) = self.pending.remove(&tid) else { continue };
-                    let Some((memory, gate)) = of(tid) else { continue };
-                    if let Some(caught) = self.catch(stopped, pending, memory, gate) {
+                    if watch.of(tid).is_none() {
+                        continue;
+                    }
+                    if let Some(caught) = self.catch(stopped, pending, watch) {
                         return Some(Arrival::Caught(caught));
                     }
                     return Some(Arrival::Ended(tid));
@@ -238,12 +298,14 @@ impl Stops {
             }
             // A thread that runs on another processor stops within some
             // microseconds, sooner than this one could be woken again.
-            if patience > 0 {
-                patience -= 1;
+            if before.saturating_duration_since(began) < awake {
                 while before.elapsed() < PACE {
                     std::hint::spin_loop();
                 }
             } else {
+                if !awake.is_zero() {
+                    self.in_vain = IN_VAIN;
+                }
                 let left = until.saturating_duration_since(before);
                 self.calls += 1;
                 signal::wait_for_child(left.min(LONGEST_SLEEP));
@@ -257,16 +319,18 @@ impl Stops {
         &mut self,
         stopped: Stopped,
         pending: Pending,
-        memory: &LiveMemory,
-        gate: &Gate,
+        watch: &mut dyn Watch,
     ) -> Option<Catch> {
         self.calls += 3;
         let Pending { ask: Ask { tid, mut copied, schedule, at, ran }, running } = pending;
         let kernel = stopped.registers().ok()?;
         let registers = registers::from_kernel(&kernel);
         let sp = Address(registers.get(Architecture::HOST.sp())?);
-        let in_time = copied.fill(memory, sp, Some(running + LONGEST));
+        let deadline = running + LONGEST;
+        let (memory, gate) = watch.of(tid)?;
+        let in_time = copied.fill(memory, sp, Some(deadline));
         let after = gate.schedule().ok().flatten();
+        watch.inspect(tid, &mut copied, deadline);
         let queued = schedule.zip(after).map(|(before, after)| {
             // The kernel counts the waiting of a thread when it ends. One that
             // waited for longer than it is since that moment waited at it. One
@@ -298,8 +362,13 @@ fn is_own_child(tid: Tid) -> bool {
 /// it, a thread that has stopped is found after this long.
 const LONGEST_SLEEP: Duration = Duration::from_millis(5);
 
-/// Before this program goes to sleep it looks so many times, this far apart. A
-/// thread on another processor may have stopped by then. Longer would not pay:
-/// its processor goes to sleep meanwhile, and to wake that takes as long again.
-const SPIN: u32 = 2;
+/// Before this program goes to sleep it looks for so long, this often. To stop
+/// takes a thread on another processor 15 to 60 µs (measured on a virtual
+/// machine), and a sleep would cost both as much again: the processors that
+/// idle meanwhile have to be woken.
+const SPIN: Duration = Duration::from_micros(100);
 const PACE: Duration = Duration::from_micros(3);
+
+/// After that was in vain it is not tried for so many threads: they are waiting
+/// for a processor, perhaps for the very one that this program is on.
+const IN_VAIN: u32 = 16;

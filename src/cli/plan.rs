@@ -14,6 +14,7 @@ use super::{
 use crate::{
     output::{Format, Lines, Mode, Options, Paths, Threads},
     runtime::Detail,
+    sampler::Scope,
     task::Pid,
 };
 
@@ -45,6 +46,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) targets: Targets,
+    pub(super) scope: Scope,
     pub(super) place: Place,
     pub(super) format: Format,
     pub(super) options: Options,
@@ -67,6 +69,7 @@ pub(super) enum Language {
 #[derive(Clone, Debug)]
 pub(super) struct Dump {
     pub(super) targets: Targets,
+    pub(super) scope: Scope,
     /// How much of local variables is shown; `None` for nothing.
     pub(super) locals: Option<Detail>,
     pub(super) language: Language,
@@ -100,6 +103,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     let together = typed.function || typed.nolineno;
     Ok(Record {
         targets,
+        scope: scope(typed.subprocesses),
         place,
         format,
         options: Options {
@@ -122,6 +126,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
 pub(super) fn dump(typed: args::Dump) -> Dump {
     Dump {
         targets: processes(typed.pids),
+        scope: scope(typed.subprocesses),
         locals: detail(typed.locals),
         language: if typed.json { Language::Json } else { Language::Text },
         paths: paths(typed.full_filenames),
@@ -131,6 +136,10 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
 /// What a snapshot is to be.
 pub(super) fn capture(typed: args::Capture) -> Capture {
     Capture { pid: typed.pid, directory: typed.output }
+}
+
+fn scope(subprocesses: bool) -> Scope {
+    if subprocesses { Scope::Descendants } else { Scope::Named }
 }
 
 /// What `-l`, given so many times, asks for.

@@ -8,16 +8,17 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    engine::{Engine, Examined},
-    shared::{How, NO_DESCRIPTORS, NO_SCHEDSTAT, NO_SYSCALL, Shared},
-    watched::{Asked, Found, Settled, Watched},
+    engine::Engine,
+    quiet::Quiet,
+    shared::{NO_DESCRIPTORS, NO_SYSCALL, Shared},
+    thread::{Gone, Passed, ask, finish, give_up, pass, read, sleeps_on},
+    watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Gate, Look, Schedule, Stops},
+    capture::{Arrival, Catch, Copied, Gate, Look, Schedule, Stops},
     process::{LiveMemory, Process},
     profile::ProcessId,
     snapshot::Registers,
-    stack::{End, Stack},
     task::{State, Tid},
 };
 
@@ -42,6 +43,11 @@ pub(super) struct Target {
     checked: Instant,
     /// The tick before this one.
     looked: Instant,
+    /// Whether it is in a namespace of its own, in which its threads have other
+    /// numbers.
+    is_in_namespace: bool,
+    /// Whether the threads that sleep need be looked at one by one.
+    quiet: Quiet,
     /// CPU time when watching began, and when it was last read.
     cpu: [Duration; 2],
 }
@@ -73,8 +79,9 @@ impl Target {
     pub(super) fn new(process: Process, shared: &mut Shared, now: Instant) -> io::Result<Self> {
         let cpu = process.cpu_time().unwrap_or_default();
         let program = Program::of(&process);
-        let id = shared.add_process(&process);
+        let is_in_namespace = process.namespace_pid() != process.pid();
         let engine = Engine::new(process, &shared.tables)?;
+        let id = shared.add_process(&engine.process);
         Ok(Self {
             engine,
             id,
@@ -88,8 +95,23 @@ impl Target {
             program,
             checked: now,
             looked: now,
+            is_in_namespace,
+            quiet: Quiet::default(),
             cpu: [cpu; 2],
         })
+    }
+
+    /// The same of a process that has begun since all others were looked at:
+    /// what it has done before it was found counts, too.
+    pub(super) fn from_birth(mut self) -> Self {
+        self.cpu = [Duration::ZERO; 2];
+        self.listed_once = true;
+        self
+    }
+
+    /// Whether a thread of it was asked to stop, and has not arrived.
+    pub(super) fn is_awaited(&self, stops: &Stops) -> bool {
+        self.threads.keys().any(|&tid| stops.is_pending(tid))
     }
 
     /// Whether the process has ended; asked of the kernel as often as threads
@@ -106,6 +128,14 @@ impl Target {
         Some((&self.engine.memory, &watched.gate))
     }
 
+    /// Read what else belongs to the moment of a copy, if the thread is one of
+    /// this process.
+    pub(super) fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
+        if let Some(watched) = self.threads.get_mut(&tid) {
+            self.engine.inspect(watched, copied, Some(deadline));
+        }
+    }
+
     /// The CPU time that the process has used while it was watched.
     pub(super) fn cpu(&mut self) -> Duration {
         let [first, last] = &mut self.cpu;
@@ -120,16 +150,52 @@ impl Target {
     /// that, for a thread that stops gives its processor to another, which then
     /// would be seen to run.
     pub(super) fn look(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
-        self.engine.begin(now);
+        self.engine.begin(now, &mut shared.modules);
         if now.saturating_duration_since(self.checked) >= CHECK {
             self.checked = now;
             self.cpu();
             self.follow_exec(shared, now);
         }
         self.list(now, shared);
+        let asleep = self.threads.values().filter(|watched| watched.is_asleep()).count();
+        let begun = Quiet::begin(&self.engine.process, asleep);
+        self.look_at(|watched| !watched.is_asleep(), now, stops, shared);
+        let run = |threads: &FxHashMap<Tid, Watched>| {
+            Duration::from_nanos(threads.values().filter_map(|it| Some(it.latest?.run)).sum())
+        };
+        let sleeps = begun.is_some_and(|begun| {
+            shared.calls += 3;
+            let awake = self.awake.len();
+            let all = run(&self.threads);
+            stops.pending() == 0 && self.quiet.holds(begun, &self.engine.process, all, awake)
+        });
+        if sleeps {
+            for watched in self.threads.values_mut().filter(|watched| watched.looked != now) {
+                if let Some(settled) = watched.settled {
+                    sleeps_on(watched, settled.found, now, shared);
+                }
+            }
+        } else {
+            self.look_at(|watched| watched.looked != now, now, stops, shared);
+            if let Some(begun) = begun {
+                self.quiet.learn(begun, &self.engine.process, run(&self.threads));
+            }
+        }
+        self.looked = now;
+    }
+
+    /// Let those of the threads that `which` says pass the gate, and look at
+    /// what those do that have run.
+    fn look_at(
+        &mut self,
+        which: impl Fn(&Watched) -> bool,
+        now: Instant,
+        stops: &mut Stops,
+        shared: &mut Shared,
+    ) {
         let mut changed = Vec::new();
         let mut ended = Vec::new();
-        for watched in self.threads.values_mut() {
+        for watched in self.threads.values_mut().filter(|watched| which(watched)) {
             match pass(&self.engine, watched, now, stops, shared) {
                 Ok(Passed::Done) => {}
                 Ok(Passed::Changed) => changed.push(watched.tid),
@@ -155,7 +221,6 @@ impl Target {
         for tid in ended {
             self.end(tid, stops, shared);
         }
-        self.looked = now;
     }
 
     /// Ask a thread that runs to stop; whether there was one left.
@@ -226,7 +291,11 @@ impl Target {
                     // the first.
                     let mut watched = Watched::new(tid, id, gate, self.looked);
                     watched.counted = self.listed_once.then(Schedule::default);
+                    if self.is_in_namespace {
+                        watched.inner = process.namespace_tid(tid);
+                    }
                     self.threads.insert(tid, watched);
+                    self.quiet.forget();
                 }
                 Err(error) if is_descriptors(&error) => shared.note(NO_DESCRIPTORS),
                 Err(_) => {}
@@ -247,6 +316,7 @@ impl Target {
             self.listed = None;
         }
         if let Some(mut watched) = self.threads.remove(&tid) {
+            self.quiet.forget();
             give_up(&mut watched, shared);
         }
     }
@@ -278,6 +348,10 @@ impl Target {
             shared.name_thread(watched.id, &self.engine.process, watched.tid);
         }
         shared.calls += self.engine.memory.reads();
+        shared.costs.unmerged += self.engine.language.unmerged;
+        for note in self.engine.language.runtime().map(|it| it.notes()).unwrap_or_default() {
+            shared.note(&note);
+        }
         let cpu = self.cpu();
         shared.set_cpu(self.id, cpu);
     }
@@ -286,183 +360,4 @@ impl Target {
 /// Whether this program may open no more files.
 fn is_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// The thread has ended.
-struct Gone;
-
-/// How often is made sure that a thread that does not stop is still awaited.
-const CONFIRM: Duration = Duration::from_millis(100);
-
-/// What the gate says of a thread.
-enum Passed {
-    /// It has not run, and was counted; or it was asked before, and is awaited.
-    Done,
-    /// It has run.
-    Changed,
-}
-
-/// Let one thread pass the gate.
-fn pass(
-    engine: &Engine,
-    watched: &mut Watched,
-    now: Instant,
-    stops: &mut Stops,
-    shared: &mut Shared,
-) -> Result<Passed, Gone> {
-    let schedule = watched.gate.schedule().map_err(|_| Gone)?;
-    watched.latest = schedule;
-    shared.calls += 1;
-    if let Some(asked) = &mut watched.asked {
-        shared.calls += 1;
-        asked.pass(&watched.gate, schedule, now);
-        if now.saturating_duration_since(asked.confirmed) >= CONFIRM {
-            asked.confirmed = now;
-            // In an exec it may have become another thread, and as a first
-            // thread it may have ended without a word.
-            if !engine.process.is_awaited(watched.tid) {
-                stops.forget(watched.tid);
-                give_up(watched, shared);
-            }
-        }
-        return if stops.is_pending(watched.tid) || watched.asked.is_none() {
-            Ok(Passed::Done)
-        } else {
-            Err(Gone)
-        };
-    }
-    if let Some(found) = watched.unchanged(schedule) {
-        // Most threads of most targets, at each tick: counting waits until
-        // something else is to be counted.
-        watched.found_again(found, now);
-        shared.blocked += 1;
-        return Ok(Passed::Done);
-    }
-    // A thread that has not been on a processor yet has nothing to count.
-    if schedule.is_none() && watched.samples > 0 {
-        shared.note(NO_SCHEDSTAT);
-    }
-    watched.settled = None;
-    watched.seen = schedule;
-    Ok(Passed::Changed)
-}
-
-/// How often is tried to read a thread that sleeps again and again for so
-/// short a time that it cannot be read.
-const TRIES: usize = 3;
-
-/// Read a thread that sleeps; and ask it to stop, if that is not enough.
-fn read(
-    engine: &mut Engine,
-    watched: &mut Watched,
-    (state, registers, now): (State, &Registers, Instant),
-    stops: &mut Stops,
-    shared: &mut Shared,
-) {
-    let process = shared.process_of(watched.id);
-    let mut seen = (state, *registers);
-    for _ in 0..TRIES {
-        shared.calls += 1;
-        match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
-            Examined::Still(sample) => {
-                let found = shared.found(process, sample.state, &sample.stack);
-                watched.settled = Some(Settled { found, stopped_from: None });
-                shared.count(watched, found, (now, 1), How::Still);
-                engine.give_back(sample.copied);
-                return name(engine, watched, shared);
-            }
-            Examined::Incomplete(sample) => {
-                let found = shared.found(process, sample.state, &sample.stack);
-                engine.give_back(sample.copied);
-                let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
-                return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
-            }
-            Examined::Ran => {}
-        }
-        shared.calls += 2;
-        watched.seen = watched.gate.schedule().ok().flatten();
-        let Look::Asleep(state, registers) = watched.gate.look() else { break };
-        seen = (state, registers);
-    }
-    // It slept when it was looked at. A stop now would show it awake, or would
-    // disturb it in its next sleep.
-    let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
-    let found = shared.found(process, state, &nothing);
-    shared.count(watched, found, (now, 1), How::Missed);
-}
-
-fn ask(
-    engine: &mut Engine,
-    watched: &mut Watched,
-    asked: Asked,
-    stops: &mut Stops,
-    shared: &mut Shared,
-) {
-    let at = asked.at;
-    watched.asked = Some(asked);
-    if stops.ask(engine.ask(watched, at)).is_err() {
-        // It is ending, or has been refused.
-        give_up(watched, shared);
-    }
-}
-
-/// Count a thread that was asked to stop with what is known without the stop.
-fn give_up(watched: &mut Watched, shared: &mut Shared) {
-    shared.count_again(watched);
-    let Some(asked) = watched.asked.take() else { return };
-    let process = shared.process_of(watched.id);
-    let found = asked.otherwise.map_or_else(
-        || {
-            let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
-            shared.found(process, asked.state.unwrap_or(State::Running), &nothing)
-        },
-        |(found, _)| found,
-    );
-    count(watched, found, &asked, How::Missed, shared);
-}
-
-/// Count a thread that was asked to stop, for the tick at which it was asked
-/// and for those that have passed since.
-fn count(watched: &mut Watched, found: Found, asked: &Asked, how: How, shared: &mut Shared) {
-    shared.costs.caught.blind += u64::from(asked.unknown && how == How::Stopped);
-    shared.count(watched, found, (asked.at, 1), how);
-    for &(state, ticks, until) in &asked.later {
-        shared.count(watched, Found { state, ..found }, (until, ticks), how);
-    }
-}
-
-/// A thread was caught: unwind it, and count it.
-fn finish(
-    engine: &mut Engine,
-    watched: &mut Watched,
-    caught: Catch,
-    stops: &mut Stops,
-    shared: &mut Shared,
-) {
-    shared.held(caught.held, caught.partial);
-    let process = shared.process_of(watched.id);
-    let Some(asked) = &mut watched.asked else { return };
-    let (state, at) = (asked.judge(&caught), asked.at);
-    watched.latest = caught.schedule;
-    let Some(sample) = engine.finish(watched, caught, &mut shared.modules) else {
-        if stops.ask(engine.ask(watched, at)).is_err() {
-            give_up(watched, shared);
-        }
-        return;
-    };
-    let Some(asked) = watched.asked.take() else { return };
-    let found = shared.found(process, state, &sample.stack);
-    let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
-    if slept.is_some() {
-        watched.settled = Some(Settled { found, stopped_from: slept });
-    }
-    count(watched, found, &asked, How::Stopped, shared);
-    engine.give_back(sample.copied);
-    name(engine, watched, shared);
-}
-
-fn name(engine: &Engine, watched: &Watched, shared: &mut Shared) {
-    if watched.name_is_due() {
-        shared.name_thread(watched.id, &engine.process, watched.tid);
-    }
 }

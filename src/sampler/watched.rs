@@ -6,6 +6,7 @@ use crate::{
     capture::{Catch, Depth, Gate, Look, Schedule},
     memory::WorkingSet,
     profile::{StackId, ThreadId},
+    runtime::Trace,
     stack::End,
     task::{State, Tid},
 };
@@ -17,7 +18,9 @@ pub(super) struct Watched {
     /// Its place in the profile.
     pub(super) id: ThreadId,
     pub(super) gate: Gate,
-    /// Its schedule when it was last looked at.
+    /// The tick at which it was last looked at.
+    pub(super) looked: Instant,
+    /// Its schedule when it was last seen to have run.
     pub(super) seen: Option<Schedule>,
     /// Its schedule as it was last read.
     pub(super) latest: Option<Schedule>,
@@ -37,6 +40,11 @@ pub(super) struct Watched {
     pub(super) asked: Option<Asked>,
     pub(super) depth: Depth,
     pub(super) working: WorkingSet,
+    /// Its managed frames, as they were last followed; `None` while it is not
+    /// known to have any.
+    pub(super) trace: Option<Trace>,
+    /// Its number in its own namespace.
+    pub(super) inner: Tid,
     /// How often it was counted.
     pub(super) samples: u64,
 }
@@ -140,6 +148,7 @@ impl Watched {
             tid,
             id,
             gate,
+            looked: now,
             seen: None,
             latest: None,
             counted: None,
@@ -150,6 +159,8 @@ impl Watched {
             asked: None,
             depth: Depth::default(),
             working: WorkingSet::default(),
+            trace: None,
+            inner: tid,
             samples: 0,
         }
     }
@@ -172,6 +183,15 @@ impl Watched {
             }
             _ => None,
         }
+    }
+
+    /// Whether it slept when it was last looked at, and no stop has moved its
+    /// schedule since.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asked.is_none()
+            && self.seen.is_some()
+            && self.seen == self.latest
+            && self.settled.is_some_and(|settled| settled.stopped_from.is_none())
     }
 
     /// It was found as it was before.

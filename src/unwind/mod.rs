@@ -33,7 +33,7 @@ pub use cfi::{CfiSection, FdeAt};
 pub use rule::{Cfa, ReturnAddress, Rule};
 pub use table::{Found, Step, Table};
 pub use tables::{Builder, Tables};
-pub use walk::{MAX_FRAMES, Unwinder, Walk};
+pub use walk::{Extent, MAX_FRAMES, Unwinder, Walk, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,26 @@ impl<'a> Standing<'a> {
         self.sp
     }
 
+    /// The stack pointer, or an address that it is above.
+    #[inline]
+    pub(super) fn low(&self) -> u64 {
+        self.sp.unwrap_or(self.floor)
+    }
+
+    /// The first six of the registers that a function must leave as they were.
+    pub(super) fn preserved(&self) -> [Option<u64>; 6] {
+        let mut values = [None; 6];
+        let kept = (0..64_u8).filter(|number| self.machine.preserved >> number & 1 == 1);
+        for (value, number) in values.iter_mut().zip(kept) {
+            *value = match number {
+                _ if number == self.pointers.0 => self.sp,
+                _ if number == self.pointers.1 => self.fp,
+                _ => self.registers.get(Register(number.into())),
+            };
+        }
+        values
+    }
+
     /// The frame pointer.
     pub(super) fn fp(&self) -> Option<u64> {
         self.fp

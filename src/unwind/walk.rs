@@ -62,6 +62,52 @@ pub struct Walk {
     pub frames: usize,
 }
 
+/// Where a frame lies on the stack, and what was in its registers.
+///
+/// It reaches up to the stack pointer of the next outer frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// The frame's stack pointer; where it is not known, an address that it is
+    /// above.
+    pub low: Address,
+    /// The registers that a function must leave as they were, in the order of
+    /// their numbers, as far as they are known; none for who asked for places
+    /// alone.
+    pub preserved: [Option<u64>; 6],
+}
+
+/// What is wanted of each frame beside its code.
+#[derive(Debug)]
+pub enum Wanted<'a> {
+    /// Nothing.
+    Code,
+    /// Where it lies.
+    Places(&'a mut Vec<Extent>),
+    /// Where it lies, and its registers.
+    Registers(&'a mut Vec<Extent>),
+}
+
+impl Wanted<'_> {
+    /// The walk begins anew, or goes on to the next frame, which is here.
+    #[inline]
+    fn note(&mut self, standing: &Standing<'_>) {
+        match self {
+            Self::Code => {}
+            Self::Places(extents) => {
+                extents.push(Extent { low: Address(standing.low()), preserved: [None; 6] })
+            }
+            Self::Registers(extents) => extents
+                .push(Extent { low: Address(standing.low()), preserved: standing.preserved() }),
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Self::Places(extents) | Self::Registers(extents) = self {
+            extents.clear();
+        }
+    }
+}
+
 /// Where a step led.
 pub(super) enum Next {
     /// To the return address of a call.
@@ -114,6 +160,11 @@ impl Unwinder {
         &self.space
     }
 
+    /// The images of the process, to open more of them.
+    pub fn space_mut(&mut self) -> &mut AddressSpace {
+        &mut self.space
+    }
+
     /// Unwind the thread that has `registers`. Its frames are appended to
     /// `frames`, innermost first.
     pub fn unwind(
@@ -123,13 +174,28 @@ impl Unwinder {
         memory: &dyn Memory,
         frames: &mut Vec<Frame>,
     ) -> Walk {
+        self.unwind_with(modules, (registers, memory), frames, &mut Wanted::Code)
+    }
+
+    /// As [`Self::unwind`], and of each frame what is wanted beside its code.
+    pub fn unwind_with(
+        &mut self,
+        modules: &mut Modules,
+        (registers, memory): (&Registers, &dyn Memory),
+        frames: &mut Vec<Frame>,
+        wanted: &mut Wanted<'_>,
+    ) -> Walk {
         let pc = registers.get(self.machine.architecture.pc());
         let before = frames.len();
         for keeps in [Keeps::Pointers, Keeps::All] {
             let Some(pc) = pc else { break };
+            if matches!(wanted, Wanted::Registers(_)) && keeps == Keeps::Pointers {
+                continue;
+            }
+            wanted.restart();
             let pc = CodeAddress::Instruction(Address(pc));
             let mut standing = Standing::new(self.machine, pc, registers, memory, keeps);
-            let walk = self.walk(&mut standing, modules, frames);
+            let walk = self.walk(&mut standing, modules, frames, wanted);
             if !standing.wants_all {
                 return walk;
             }
@@ -149,6 +215,7 @@ impl Unwinder {
         standing: &mut Standing<'_>,
         modules: &mut Modules,
         frames: &mut Vec<Frame>,
+        wanted: &mut Wanted<'_>,
     ) -> Walk {
         let before = frames.len();
         let (mut unmapped, mut highest) = (None, Address(standing.floor));
@@ -156,6 +223,7 @@ impl Unwinder {
             if frames.len() - before == MAX_FRAMES {
                 break End::TooDeep;
             }
+            wanted.note(standing);
             let next = match self.cache.get(standing.code) {
                 Some(entry) => {
                     frames.push(Frame::Native(entry.frame(standing.code)));

@@ -212,10 +212,13 @@ fn statistics_say_what_it_cost() {
     let stops = number("/held_microseconds/stops");
     assert!(stops > 0.0 && stops <= number("/samples/stopped") + 1.0, "{stats:#}");
 
+    // A thread that the kernel puts to sleep for reasons of its own, and that
+    // may not be stopped then, is followed as far as can be.
     let ends = stats["stacks"]["ends"].as_object().unwrap();
     let all: f64 = ends.values().map(|count| count.as_f64().unwrap()).sum();
-    let roots = number("/stacks/ends/root");
-    assert!(roots >= 0.995 * (all - number("/stacks/ends/not_caught")), "{stats:#}");
+    let asleep = number("/samples/missed") + number("/stacks/ends/unknown_register");
+    assert!(number("/stacks/ends/root") >= 0.995 * (all - asleep), "{stats:#}");
+    assert!(asleep < 0.1 * all, "{stats:#}");
 
     let (kernel, sampled) = (number("/cpu_seconds/kernel"), number("/cpu_seconds/sampled"));
     assert!(kernel > 0.5 && (sampled / kernel - 1.0).abs() < 0.1, "{stats:#}");

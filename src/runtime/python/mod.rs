@@ -1,10 +1,13 @@
 //! CPython, from outside: which functions the interpreter's loop executes.
 //!
 //! ```text
-//! detect ──► Interpreter ──► walk ──► RawFrame ──► code ──► ManagedFrame
-//!  (symbols,    (layout,      (pointers)          (names, lines; cached)
-//!   sections)    threads)
+//! detect ──► threads ──► walk ──► RawFrame ──► code ──► ManagedFrame
+//! (layout)   (which state)  (pointers)         (names, lines; kept)
+//!                                  └──────────► objects (values, names of threads)
 //! ```
+//!
+//! What differs between versions is in [`layout`]: the `tables` of older ones,
+//! and for newer ones the `offsets` that the target itself publishes.
 
 pub mod code;
 pub mod detect;
@@ -21,13 +24,121 @@ pub mod text;
 pub mod threads;
 pub mod walk;
 
-use super::Runtime;
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use super::{Detail, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
 use crate::{
-    memory::Memory,
+    memory::{Address, Memory},
     module::{AddressSpace, Modules},
+    stack::{ManagedFrame, ModuleId},
+    task::Tid,
 };
 
 /// Look for an interpreter in a process.
-pub fn detect(_: &mut AddressSpace, _: &mut Modules, _: &dyn Memory) -> Option<Box<dyn Runtime>> {
-    None
+pub fn detect(
+    space: &mut AddressSpace,
+    modules: &mut Modules,
+    memory: &dyn Memory,
+) -> Option<Box<dyn Runtime>> {
+    let found = detect::find(space, modules, memory)?;
+    Some(Box::new(Python::new(found)))
+}
+
+/// The interpreter of a process.
+#[derive(Debug)]
+pub struct Python {
+    found: detect::Found,
+    threads: threads::Threads,
+    codes: code::Codes,
+    names: names::Names,
+    /// What is shown for the collector: no function of the program.
+    collector: Arc<ManagedFrame>,
+    notes: VecDeque<String>,
+}
+
+impl Python {
+    /// Nothing is read yet but what was found.
+    pub fn new(mut found: detect::Found) -> Self {
+        let notes = std::mem::take(&mut found.notes).into();
+        let collector = ManagedFrame {
+            function: "<gc>".to_owned(),
+            file: String::new(),
+            line: None,
+            columns: None,
+        };
+        Self {
+            threads: threads::Threads::new(&found),
+            codes: code::Codes::default(),
+            names: names::Names::default(),
+            collector: Arc::new(collector),
+            notes,
+            found,
+        }
+    }
+}
+
+impl Runtime for Python {
+    fn name(&self) -> &str {
+        &self.found.name
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        self.notes.extend(self.threads.notes());
+        self.notes.drain(..).collect()
+    }
+
+    fn expect(&mut self, thread: Tid, memory: &dyn Memory) {
+        if !self.threads.knows(thread) {
+            self.threads.state(thread, memory);
+        }
+    }
+
+    fn trace(&mut self, thread: Tid, memory: &dyn Memory, trace: &mut Trace) -> bool {
+        trace.frames.clear();
+        let Some(state) = self.threads.state(thread, memory) else { return false };
+        trace.thread = state;
+        trace.cut = walk::trace(&self.found.layout, state, memory, &mut trace.frames);
+        trace.lock = self.threads.lock(state, memory);
+        trace.collecting = trace.lock != Lock::Wanted && self.threads.collecting(state, memory);
+        true
+    }
+
+    fn is_lock(&mut self, trace: &Trace, at: Address, memory: &dyn Memory) -> bool {
+        let lock = self.threads.lock_memory(trace.thread, memory);
+        lock.is_some_and(|lock| lock.contains(&at))
+    }
+
+    fn loops(&self) -> &[(ModuleId, Range<u64>)] {
+        &self.found.loops
+    }
+
+    fn resolve(&mut self, trace: &Trace, places: Places, memory: &dyn Memory) -> Managed {
+        let mut managed = self.codes.resolve(&self.found.layout, trace, places, memory);
+        if trace.collecting {
+            let collector = Arc::clone(&self.collector);
+            match managed.segments.first_mut() {
+                Some(innermost) => innermost.frames.insert(0, collector),
+                None => managed.segments.push(Segment { entry: None, frames: vec![collector] }),
+            }
+        }
+        managed
+    }
+
+    fn thread_name(&mut self, thread: Tid, memory: &dyn Memory) -> Option<String> {
+        let layout = &self.found.layout;
+        let state = self.threads.state(thread, memory)?;
+        let interpreter = self.threads.interpreter(state, memory)?;
+        let number = layout.thread.thread_id.get(memory, state).ok()?;
+        self.names.thread_name(layout, interpreter, number, memory)
+    }
+
+    fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>> {
+        let layout = &self.found.layout;
+        let collector = trace.collecting.then(Vec::new);
+        let shown = trace.frames.iter().map_while(|frame| {
+            let shown = self.codes.is_shown(layout, frame, memory)?;
+            Some(shown.then(|| objects::locals(layout, frame, detail, memory)))
+        });
+        collector.into_iter().chain(shown.flatten()).collect()
+    }
 }

@@ -1,6 +1,10 @@
 //! Stacks: what was found, innermost frame first, and why it ends.
 
+mod merge;
+
 use std::{fmt, sync::Arc};
+
+pub use merge::{Placed, merge};
 
 use crate::memory::Address;
 
