@@ -94,7 +94,9 @@ impl Watch for Watched<'_> {
         Some((self.memory, self.gate))
     }
 
-    fn inspect(&mut self, _: Tid, _: &mut Copied, _: Instant) {}
+    fn inspect(&mut self, _: Tid, _: &mut Copied, _: Instant) -> bool {
+        true
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,7 +1,10 @@
 //! The memory of a sample: what was copied at its instant, and for a miss the
 //! live process.
 
-use std::{cell::RefCell, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
 
 use crate::{
     memory::{Address, Fault, Memory, Piece, WorkingSet},
@@ -178,6 +181,7 @@ pub struct CopiedMemory<'a> {
     late: RefCell<Vec<Piece>>,
     /// After this nothing is read that was not copied.
     deadline: Option<Instant>,
+    is_late: Cell<bool>,
     working: RefCell<&'a mut WorkingSet>,
 }
 
@@ -185,13 +189,19 @@ impl<'a> CopiedMemory<'a> {
     /// `copied`, with `live` behind it.
     pub fn new(copied: &'a Copied, live: &'a LiveMemory, working: &'a mut WorkingSet) -> Self {
         let working = RefCell::new(working);
-        Self { copied, live, late: RefCell::default(), deadline: None, working }
+        let (late, is_late) = (RefCell::default(), Cell::default());
+        Self { copied, live, late, deadline: None, is_late, working }
     }
 
     /// The same, for as long as there is time.
     #[must_use]
     pub fn until(self, deadline: Option<Instant>) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Whether something was not read because there was no more time.
+    pub fn was_too_late(&self) -> bool {
+        self.is_late.get()
     }
 
     /// Whether a read that failed at `at` would have succeeded with a deeper
@@ -212,6 +222,7 @@ impl<'a> CopiedMemory<'a> {
             return Ok(());
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.is_late.set(true);
             return Err(Fault { at, len: into.len() });
         }
         let start = Address(at.0 & !(WorkingSet::BLOCK - 1));

@@ -20,8 +20,10 @@ use crate::{
     task::{Pid, Syscall, Tid},
 };
 
-/// No thread is held for longer: what was not copied by then is not copied.
-const LONGEST: Duration = Duration::from_micros(900);
+/// No thread is worked on for longer while it is held: what was not copied by
+/// then is not copied. Counted from when its stop was seen; to what went before
+/// nothing can be done any more.
+const LONGEST: Duration = Duration::from_micros(800);
 
 /// A thread that is held still. Dropping this lets it run again.
 ///
@@ -105,8 +107,9 @@ pub trait Watch {
     fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)>;
 
     /// Read what belongs to the moment at which `copied` was filled and is not
-    /// in it, while the thread is held, until `deadline`.
-    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant);
+    /// in it, while the thread is held, until `deadline`; whether that was
+    /// enough.
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) -> bool;
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -326,11 +329,11 @@ impl Stops {
         let kernel = stopped.registers().ok()?;
         let registers = registers::from_kernel(&kernel);
         let sp = Address(registers.get(Architecture::HOST.sp())?);
-        let deadline = running + LONGEST;
+        let deadline = Instant::now() + LONGEST;
         let (memory, gate) = watch.of(tid)?;
         let in_time = copied.fill(memory, sp, Some(deadline));
         let after = gate.schedule().ok().flatten();
-        watch.inspect(tid, &mut copied, deadline);
+        let in_time = watch.inspect(tid, &mut copied, deadline) && in_time;
         let queued = schedule.zip(after).map(|(before, after)| {
             // The kernel counts the waiting of a thread when it ends. One that
             // waited for longer than it is since that moment waited at it. One

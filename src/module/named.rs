@@ -25,6 +25,10 @@ impl Module {
     /// The virtual address, as the image counts, of the function or variable
     /// that the image exports as `name`.
     pub fn exported(&self, name: &str) -> Option<u64> {
+        Some(self.export(name)?.value)
+    }
+
+    fn export(&self, name: &str) -> Option<Symbol> {
         match self.image().gnu_hash() {
             Some(table) => self.by_gnu_hash(table, name),
             None => self.by_table((".dynsym", ".dynstr"), name),
@@ -35,7 +39,22 @@ impl Module {
     /// exported or not: also by the symbol table that only linkers need, where
     /// the file is there and has one. That one is read whole.
     pub fn defined(&self, name: &str) -> Option<u64> {
-        self.exported(name).or_else(|| self.by_table((".symtab", ".strtab"), name))
+        Some(self.definition(name)?.value)
+    }
+
+    /// The virtual addresses, as the image counts, of the function that the
+    /// image defines as `name`, found as [`Self::defined`] does.
+    pub fn function(&self, name: &str) -> Option<Range<u64>> {
+        self.definition(name)?.range()
+    }
+
+    /// The same of a function that the image exports.
+    pub fn exported_function(&self, name: &str) -> Option<Range<u64>> {
+        self.export(name)?.range()
+    }
+
+    fn definition(&self, name: &str) -> Option<Symbol> {
+        self.export(name).or_else(|| self.by_table((".symtab", ".strtab"), name))
     }
 
     /// The virtual addresses, as the image counts, that it may write to: its
@@ -49,7 +68,7 @@ impl Module {
     }
 
     /// Look `name` up as the dynamic linker does.
-    fn by_gnu_hash(&self, table: u64, name: &str) -> Option<u64> {
+    fn by_gnu_hash(&self, table: u64, name: &str) -> Option<Symbol> {
         let word = |at: u64| field::<u32>(self.loaded(at, 4)?, 0);
         let (buckets, first) = (word(table)?, word(table.checked_add(4)?)?);
         let (filters, shift) = (word(table.checked_add(8)?)?, word(table.checked_add(12)?)?);
@@ -71,8 +90,8 @@ impl Module {
             let found = word(chains_at.checked_add(index * 4)?)?;
             if found | 1 == hash | 1 {
                 let symbol = index.checked_add(first.into())?;
-                if let Some(address) = self.dynamic_symbol(symbol, name) {
-                    return Some(address);
+                if let Some(symbol) = self.dynamic_symbol(symbol, name) {
+                    return Some(symbol);
                 }
             }
             if found & 1 == 1 {
@@ -83,25 +102,24 @@ impl Module {
         None
     }
 
-    /// The address of the dynamic symbol with this number, if it is `name`.
-    fn dynamic_symbol(&self, number: u64, name: &str) -> Option<u64> {
+    /// The dynamic symbol with this number, if it is `name`.
+    fn dynamic_symbol(&self, number: u64, name: &str) -> Option<Symbol> {
         let (symbols, strings) = self.image().dynamic_tables()?;
         let at = symbols.checked_add(number.checked_mul(SYMBOL as u64)?)?;
         let symbol = Symbol::parse(self.loaded(at, SYMBOL)?)?;
         let text = strings.checked_add(symbol.name.into())?;
         let fits = is_name(self.loaded(text, name.len() + 1)?, name);
-        (fits && symbol.is_defined()).then_some(symbol.value)
+        (fits && symbol.is_defined()).then_some(symbol)
     }
 
     /// Look for the variable or function `name` in a whole table.
-    fn by_table(&self, (symbols, strings): (&str, &str), name: &str) -> Option<u64> {
+    fn by_table(&self, (symbols, strings): (&str, &str), name: &str) -> Option<Symbol> {
         let (symbols, strings) = (self.section(symbols)?.bytes, self.section(strings)?.bytes);
         let mut symbols = symbols.chunks_exact(SYMBOL).take(MAX_SYMBOLS).filter_map(Symbol::parse);
-        let found = symbols.find(|symbol| {
+        symbols.find(|symbol| {
             let text = usize::try_from(symbol.name).ok().and_then(|at| strings.get(at..));
             symbol.is_defined() && text.is_some_and(|text| is_name(text, name))
-        })?;
-        Some(found.value)
+        })
     }
 }
 
@@ -122,6 +140,7 @@ struct Symbol {
     info: u8,
     section: u16,
     value: u64,
+    size: u64,
 }
 
 impl Symbol {
@@ -131,7 +150,12 @@ impl Symbol {
             info: field(bytes, 4)?,
             section: field(bytes, 6)?,
             value: field(bytes, 8)?,
+            size: field(bytes, 16)?,
         })
+    }
+
+    fn range(self) -> Option<Range<u64>> {
+        Some(self.value..self.value.checked_add(self.size)?)
     }
 
     /// Whether it is a function's or variable's that lies in this image.

@@ -28,6 +28,9 @@ pub trait Runtime: fmt::Debug + Send {
     /// a sentence each, each said once.
     fn notes(&mut self) -> Vec<String>;
 
+    /// `thread` is going to be traced: find out beforehand what takes long.
+    fn expect(&mut self, thread: Tid, memory: &dyn Memory);
+
     /// Follow the managed frames of `thread`, which is held or asleep.
     ///
     /// This runs while the target waits: it follows pointers and decodes

@@ -11,6 +11,7 @@ use crate::{
     memory::{Address, Memory},
     module::Modules,
     process::{LiveMemory, Process},
+    runtime::Trace,
     snapshot::{Architecture, Mapping, Registers},
     stack::{End, Stack},
     task::{State, Tid},
@@ -101,20 +102,36 @@ impl Engine {
     }
 
     /// Follow the managed frames of a thread that was copied, and keep in the
-    /// copy what had to be read for it.
+    /// copy what had to be read for it; whether there was time enough.
     pub(super) fn inspect(
         &mut self,
         watched: &mut Watched,
         copied: &mut Copied,
         deadline: Option<Instant>,
-    ) {
-        let Some(runtime) = self.language.runtime() else { return };
+    ) -> bool {
+        let Some(runtime) = self.language.runtime() else { return true };
         let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working).until(deadline);
         let mut trace = watched.trace.take().unwrap_or_default();
         if runtime.trace(watched.inner, &memory, &mut trace) {
             watched.trace = Some(trace);
         }
+        let in_time = !memory.was_too_late();
         copied.keep(memory.into_late());
+        in_time
+    }
+
+    /// A thread is going to be copied: do beforehand what takes long, and need
+    /// not be of that moment.
+    fn expect(&mut self, watched: &mut Watched) {
+        let Some(runtime) = self.language.runtime() else { return };
+        runtime.expect(watched.inner, &self.memory);
+        // What its frames are found by is then in the very first copy.
+        if watched.samples == 0 && watched.trace.is_none() {
+            let nothing = Copied::default();
+            let memory = CopiedMemory::new(&nothing, &self.memory, &mut watched.working);
+            runtime.trace(watched.inner, &memory, &mut Trace::default());
+            watched.working.turn();
+        }
     }
 
     /// The process runs another program now.
@@ -139,7 +156,8 @@ impl Engine {
     }
 
     /// What to ask a thread for, at a moment.
-    pub(super) fn ask(&mut self, watched: &Watched, at: Instant) -> Ask {
+    pub(super) fn ask(&mut self, watched: &mut Watched, at: Instant) -> Ask {
+        self.expect(watched);
         let copied = self.prepare(watched);
         let ran = watched.asked.as_ref().is_none_or(Asked::ran);
         Ask { tid: watched.tid, copied, schedule: watched.seen, at, ran }

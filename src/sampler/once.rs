@@ -190,7 +190,7 @@ impl Looked {
             }
         }
         watched.asked = Some(asked);
-        if stops.ask(self.engine.ask(&watched, now)).is_err() {
+        if stops.ask(self.engine.ask(&mut watched, now)).is_err() {
             return self.know(tid, otherwise);
         }
         Some((watched, otherwise))
@@ -239,9 +239,8 @@ impl Watch for Waiters<'_> {
         Some((&self.engine.memory, &watched.gate))
     }
 
-    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
-        if let Some((watched, _)) = self.waiting.get_mut(&tid) {
-            self.engine.inspect(watched, copied, Some(deadline));
-        }
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) -> bool {
+        let Some((watched, _)) = self.waiting.get_mut(&tid) else { return true };
+        self.engine.inspect(watched, copied, Some(deadline))
     }
 }

@@ -193,7 +193,7 @@ impl<'a> Recorder<'a> {
         }
         for &pid in &found.born {
             match self.watch(pid) {
-                Ok(target) if age == Age::Born => self.targets.push(target.from_birth()),
+                Ok(target) if age == Age::Born => self.targets.push(target.since_birth()),
                 Ok(target) => self.targets.push(target),
                 Err(Error::NoSuchProcess(_)) => self.shared.costs.met.missed += 1,
                 Err(error) => self.refuse(pid, &error),
@@ -399,10 +399,9 @@ impl Watch for All<'_> {
         self.0.iter().find_map(|target| target.of(tid))
     }
 
-    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
-        for target in self.0.iter_mut() {
-            target.inspect(tid, copied, deadline);
-        }
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) -> bool {
+        let looked = |target: &mut Target| target.inspect(tid, copied, deadline);
+        self.0.iter_mut().find_map(looked).unwrap_or(true)
     }
 }
 

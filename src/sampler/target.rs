@@ -103,7 +103,7 @@ impl Target {
 
     /// The same of a process that has begun since all others were looked at:
     /// what it has done before it was found counts, too.
-    pub(super) fn from_birth(mut self) -> Self {
+    pub(super) fn since_birth(mut self) -> Self {
         self.cpu = [Duration::ZERO; 2];
         self.listed_once = true;
         self
@@ -129,11 +129,15 @@ impl Target {
     }
 
     /// Read what else belongs to the moment of a copy, if the thread is one of
-    /// this process.
-    pub(super) fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
-        if let Some(watched) = self.threads.get_mut(&tid) {
-            self.engine.inspect(watched, copied, Some(deadline));
-        }
+    /// this process; whether there was time enough.
+    pub(super) fn inspect(
+        &mut self,
+        tid: Tid,
+        copied: &mut Copied,
+        deadline: Instant,
+    ) -> Option<bool> {
+        let watched = self.threads.get_mut(&tid)?;
+        Some(self.engine.inspect(watched, copied, Some(deadline)))
     }
 
     /// The CPU time that the process has used while it was watched.

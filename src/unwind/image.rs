@@ -1,6 +1,6 @@
 //! What unwinding keeps of one image.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
@@ -21,6 +21,14 @@ use super::{
     tables::Tables,
 };
 
+/// The function that begins a greenlet's stack, and the one that calls it: on
+/// the stack of whoever started the greenlet, of which nothing need be left.
+/// greenlet exports both, or (before 2.0) neither by these names.
+const BASES: [&str; 2] = [
+    "_ZN8greenlet12UserGreenlet15inner_bootstrapEP9_greenletP7_object",
+    "_ZN8greenlet12UserGreenlet13g_initialstubEPv",
+];
+
 /// How far behind a program's entry its first function may reach.
 const START_SIZE: u64 = 64;
 
@@ -39,6 +47,8 @@ pub(super) struct Image {
     /// How many rows gimli evaluated.
     rows: usize,
     located: Located,
+    /// The function that begins a greenlet's stack.
+    base: Option<Range<u64>>,
     /// How large the frames are of functions for which this was asked, by
     /// where these begin.
     frame_sizes: FxHashMap<u64, Option<u64>>,
@@ -47,8 +57,9 @@ pub(super) struct Image {
 impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
         let located = Located::of(&module);
+        let base = BASES.iter().find_map(|name| module.exported_function(name));
         let frame_sizes = FxHashMap::default();
-        Self { module, table: None, index: None, rows: 0, located, frame_sizes }
+        Self { module, table: None, index: None, rows: 0, located, base, frame_sizes }
     }
 
     /// Its unwind data.
@@ -76,6 +87,9 @@ impl Image {
         let go = self.go().and_then(|go| go.action(address, is_return, machine));
         if let Some(action) = go {
             return Ok(action);
+        }
+        if self.base.as_ref().is_some_and(|base| base.contains(&address)) {
+            return Ok(Action::Root);
         }
         Ok(match self.step(address, tables, machine, context)? {
             Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,

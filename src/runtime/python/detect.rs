@@ -13,7 +13,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use super::{
-    layout::{Collecting, Dict, Gil, Layout, Text},
+    layout::{Chain, Collecting, Dict, Gil, Layout, Text},
     offsets::{self, Offsets},
     tables,
 };
@@ -41,9 +41,22 @@ pub struct Found {
     pub image: (ModuleId, u64),
     /// Where in its `struct pthread` the C library keeps a thread's number.
     pub thread_number: u32,
+    /// The interpreter's loop, where it is needed to know which native frame
+    /// runs which of Python's (3.10 and older): the image, and addresses as that
+    /// counts.
+    pub loops: Vec<(ModuleId, Range<u64>)>,
     /// What is uncertain: a sentence each.
     pub notes: Vec<String>,
 }
+
+/// The interpreter's loop: what runs a frame (2.7, 3.6 and later), and the part
+/// of it that the compiler put elsewhere because it is seldom run.
+const LOOPS: [&str; 4] = [
+    "_PyEval_EvalFrameDefault",
+    "_PyEval_EvalFrameDefault.cold",
+    "PyEval_EvalFrameEx",
+    "PyEval_EvalFrameEx.cold",
+];
 
 /// What is a variable of its own in 3.6 and older, and known only by its
 /// symbol.
@@ -454,7 +467,13 @@ impl Search<'_> {
         let preliminary = version.is_preliminary().then(|| {
             format!("CPython {version} is not a release: its structs may differ from those of one")
         });
+        let loops = match layout.frame.chain {
+            Chain::Objects => LOOPS.iter().filter_map(|name| image.module.function(name)).collect(),
+            Chain::CFrames { .. } | Chain::Shims { .. } => Vec::new(),
+        };
+        let loops = loops.into_iter().map(|range| (image.module.id(), range)).collect();
         Looked::Found(Box::new(Found {
+            loops,
             layout,
             runtime,
             variables,

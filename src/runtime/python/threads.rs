@@ -103,6 +103,11 @@ impl Threads {
         found
     }
 
+    /// Whether `thread` was found in the lists.
+    pub fn knows(&self, thread: Tid) -> bool {
+        self.known.contains_key(&thread)
+    }
+
     /// Every thread that is in the lists now, and its state.
     pub fn all(&mut self, memory: &dyn Memory) -> Vec<(Tid, Address)> {
         self.read_lists(memory);
