@@ -1,0 +1,3 @@
+//! Python, in every version that is there.
+
+mod objects;
