@@ -53,6 +53,8 @@ pub(super) struct Arguments {
         value_name = "WHEN",
         default_value = "auto",
         global = true,
+        // Behind the options of a verb's own, before --help.
+        display_order = 900,
         hide_possible_values = true
     )]
     pub(super) color: Colour,
