@@ -143,11 +143,7 @@ impl fmt::Display for Version {
 }
 
 /// Look for an interpreter in a process.
-pub fn find(
-    space: &mut AddressSpace,
-    modules: &mut Modules,
-    memory: &dyn Memory,
-) -> Option<Found> {
+pub fn find(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Option<Found> {
     match look(space, modules, memory) {
         Looked::Found(found) => Some(*found),
         Looked::Unreadable(_) | Looked::Nothing => None,
