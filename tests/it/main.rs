@@ -17,6 +17,8 @@ mod observer;
 #[cfg(target_arch = "x86_64")]
 mod oracle;
 mod outputs;
+#[cfg(target_arch = "x86_64")]
+mod python;
 mod record;
 #[cfg(target_arch = "x86_64")]
 mod replay;
