@@ -1,3 +1,8 @@
-//! Python, in every version that is there.
+//! Python: every interpreter that the machine has.
 
+pub(crate) mod interpreters;
+mod layouts;
+mod lines;
 mod objects;
+mod stacks;
+mod threads;

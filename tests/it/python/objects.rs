@@ -2,9 +2,8 @@
 //! them and says that they are to be shown.
 
 use std::{
-    env, fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -18,47 +17,8 @@ use spy::{
     task::Pid,
 };
 
+use super::interpreters::{Interpreter, interpreters};
 use crate::target::together;
-
-/// An interpreter, and its version.
-struct Interpreter {
-    program: PathBuf,
-    version: (u8, u8),
-}
-
-/// Every interpreter that pyenv keeps, the system's, and those of the folder of
-/// the tests' own.
-fn interpreters() -> Vec<Interpreter> {
-    let home = env::var_os("PYENV_ROOT").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".pyenv")));
-    let kept = home.and_then(|home| fs::read_dir(home.join("versions")).ok());
-    let mut programs: Vec<PathBuf> = kept
-        .into_iter()
-        .flatten()
-        .map(|version| version.unwrap().path().join("bin/python"))
-        .collect();
-    programs.push(PathBuf::from("/usr/bin/python3"));
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/build/debian-testing/usr/bin");
-    programs.extend(["python3.14", "python3.15", "python3.14d"].map(|name| own.join(name)));
-    programs.sort();
-    let asked = "import sys; print('%d %d' % sys.version_info[:2])";
-    let known = programs.into_iter().filter_map(|program| {
-        let told = Command::new(&program).args(["-c", asked]).output();
-        let Some(told) = told.ok().filter(|told| told.status.success()) else {
-            eprintln!("skipped: {} cannot be run", program.display());
-            return None;
-        };
-        let told = String::from_utf8(told.stdout).unwrap();
-        let (major, minor) = told.trim().split_once(' ').unwrap();
-        Some(Interpreter { program, version: (major.parse().unwrap(), minor.parse().unwrap()) })
-    });
-    let found: Vec<Interpreter> = known.collect();
-    for needed in [(3, 9), (3, 11), (3, 13), (3, 15)] {
-        let there = found.iter().any(|interpreter| interpreter.version == needed);
-        assert!(there, "there is no Python {}.{}", needed.0, needed.1);
-    }
-    found
-}
 
 /// What `values.py` says, and the process that goes on as long as this does.
 struct Values {
@@ -80,7 +40,7 @@ impl Values {
             .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>())
             .take_while(|words| words[0] != "end");
         let lines = lines.collect();
-        assert_eq!(child.try_wait().unwrap(), None, "{}", interpreter.program.display());
+        assert_eq!(child.try_wait().unwrap(), None, "{}", interpreter.name);
         Self { child, lines }
     }
 
@@ -120,11 +80,11 @@ fn with_each(check: impl Fn(&Values, &Layout, &LiveMemory) -> Vec<String>) {
     let _together = together();
     let mut wrong = Vec::new();
     for interpreter in interpreters() {
-        let values = Values::start(&interpreter);
+        let values = Values::start(interpreter);
         let memory = values.memory();
-        let layout = values.layout(&interpreter, &memory);
+        let layout = values.layout(interpreter, &memory);
         let found = check(&values, &layout, &memory);
-        wrong.extend(found.iter().map(|it| format!("{}: {it}", interpreter.program.display())));
+        wrong.extend(found.iter().map(|it| format!("{}: {it}", interpreter.name)));
     }
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
