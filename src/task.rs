@@ -44,6 +44,19 @@ impl State {
     }
 }
 
+/// What a thread has to do with the lock that lets one thread at a time
+/// interpret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lock {
+    /// Nothing.
+    #[default]
+    Without,
+    /// It holds it.
+    Held,
+    /// It waits for it.
+    Wanted,
+}
+
 /// A system call, by its number on the target's architecture. Its arguments
 /// are in the thread's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -235,6 +235,13 @@ pub(super) struct Dump {
     #[arg(short, long)]
     pub(super) subprocesses: bool,
 
+    /// Show the local variables of Python functions; twice: more of each
+    ///
+    /// Each value in up to 128 characters, and 128 more each time that this is given
+    /// again. From the second time on, objects are shown with their fields.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) locals: u8,
+
     /// Print JSON
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub(super) json: bool,

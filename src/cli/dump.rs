@@ -15,7 +15,9 @@ use super::{
 use crate::{
     output::dump::{self, Look, Process, Thread},
     process::{access, children::Family},
+    runtime::Detail,
     sampler::{self, Dump, Scope},
+    stack::{self, Stack, Symbol, Variable},
     style::escape,
     task::Pid,
 };
@@ -36,7 +38,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
         }
         // Before the process is looked at, which takes its time.
         let found = descendants(pid, job.scope);
-        match target::check(pid).map_err(Into::into).and_then(|()| look(pid)) {
+        match target::check(pid).map_err(Into::into).and_then(|()| look(pid, job.locals)) {
             Ok(process) => processes.push(process),
             Err(error) => exit = exit::report(&error, console),
         }
@@ -44,7 +46,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
             if processes.iter().any(|process| process.pid == child) {
                 continue;
             }
-            match sampler::dump(child) {
+            match sampler::dump(child, job.locals) {
                 Ok(dump) => processes.push(named(dump)),
                 Err(sampler::Error::NoSuchProcess(_)) => missed += 1,
                 Err(error) => console.warn(&left_out(child, &error)),
@@ -77,25 +79,51 @@ fn left_out(pid: Pid, error: &sampler::Error) -> String {
     escape(&format!("left out: {error}: {reason}")).into_owned()
 }
 
-fn look(pid: Pid) -> anyhow::Result<Process> {
-    sampler::dump(pid).map(named).map_err(|error| refusal::explain(&error))
+fn look(pid: Pid, locals: Option<Detail>) -> anyhow::Result<Process> {
+    sampler::dump(pid, locals).map(named).map_err(|error| refusal::explain(&error))
 }
 
 fn named(found: Dump) -> Process {
     let names = names::of_dump(&found);
-    let threads = found.threads.into_iter().zip(names).map(|(thread, frames)| Thread {
+    let threads = found.threads.into_iter().zip(names).map(|(thread, names)| Thread {
         tid: thread.tid,
+        frames: frames(&thread.stack, names, thread.locals),
         name: thread.name,
+        given_name: thread.given_name,
         state: thread.state,
-        frames,
+        lock: thread.lock,
+        collecting: thread.collecting,
         end: thread.stack.end,
     });
     Process {
         pid: found.pid,
         command: found.command,
+        runtime: found.runtime,
         threads: threads.collect(),
         notes: found.notes,
     }
+}
+
+/// The frames of `stack` with their names, and the managed ones with their
+/// variables.
+fn frames(stack: &Stack, names: Vec<Vec<Symbol>>, locals: Vec<Vec<Variable>>) -> Vec<dump::Frame> {
+    let mut locals = locals.into_iter();
+    let mut frames = Vec::with_capacity(names.len());
+    for (frame, names) in stack.frames.iter().zip(names) {
+        let native = |symbol| dump::Frame { symbol, columns: None, locals: None };
+        match frame {
+            stack::Frame::Native(_) => frames.extend(names.into_iter().map(native)),
+            stack::Frame::Managed(frame) => {
+                let mut locals = locals.next();
+                frames.extend(names.into_iter().map(|symbol| dump::Frame {
+                    symbol,
+                    columns: frame.columns,
+                    locals: locals.take(),
+                }));
+            }
+        }
+    }
+    frames
 }
 
 fn print(processes: &[Process], job: &plan::Dump, console: &Console) -> io::Result<()> {

@@ -21,12 +21,13 @@ pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
     frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
 }
 
-/// The names of every frame of a dump, by thread, innermost first.
-pub(super) fn of_dump(dump: &Dump) -> Vec<Vec<Symbol>> {
+/// The names of every frame of a dump, by thread, innermost first: of each
+/// frame its own, after those that were inlined into it.
+pub(super) fn of_dump(dump: &Dump) -> Vec<Vec<Vec<Symbol>>> {
     let mut names = Names::new(&dump.modules, std::slice::from_ref(&dump.origin));
     let mut of_frame = |frame| names.of(frame, Some(ProcessId(0)));
     let threads = dump.threads.iter();
-    threads.map(|thread| thread.stack.frames.iter().flat_map(&mut of_frame).collect()).collect()
+    threads.map(|thread| thread.stack.frames.iter().map(&mut of_frame).collect()).collect()
 }
 
 struct Names<'a> {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     output::{Format, Lines, Mode, Options, Paths, Threads},
+    runtime::Detail,
     sampler::Scope,
     task::Pid,
 };
@@ -69,6 +70,8 @@ pub(super) enum Language {
 pub(super) struct Dump {
     pub(super) targets: Targets,
     pub(super) scope: Scope,
+    /// How much of local variables is shown; `None` for nothing.
+    pub(super) locals: Option<Detail>,
     pub(super) language: Language,
     pub(super) paths: Paths,
 }
@@ -124,6 +127,7 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
     Dump {
         targets: processes(typed.pids),
         scope: scope(typed.subprocesses),
+        locals: detail(typed.locals),
         language: if typed.json { Language::Json } else { Language::Text },
         paths: paths(typed.full_filenames),
     }
@@ -136,6 +140,14 @@ pub(super) fn capture(typed: args::Capture) -> Capture {
 
 fn scope(subprocesses: bool) -> Scope {
     if subprocesses { Scope::Descendants } else { Scope::Named }
+}
+
+/// What `-l`, given so many times, asks for.
+fn detail(times: u8) -> Option<Detail> {
+    /// Characters of a value, for each time.
+    const CHARACTERS: usize = 128;
+    let times = usize::from(times);
+    (times > 0).then_some(Detail { characters: CHARACTERS * times, fields: times > 1 })
 }
 
 fn paths(full: bool) -> Paths {

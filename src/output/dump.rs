@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::Paths;
 use crate::{
-    stack::{End, Symbol},
+    stack::{End, Symbol, Variable},
     style::{Paint, Role, clip_middle, escape},
-    task::{Pid, State, Tid},
+    task::{Lock, Pid, State, Tid},
 };
 
 /// A process, looked at once, with names.
@@ -19,6 +19,8 @@ pub struct Process {
     pub pid: Pid,
     /// Its command line, as the target wrote it.
     pub command: String,
+    /// The name and version of its language runtime, such as `CPython 3.12.1`.
+    pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<Thread>,
     /// What had to be done another way than wanted, a sentence each.
@@ -30,14 +32,33 @@ pub struct Process {
 pub struct Thread {
     /// Its number.
     pub tid: Tid,
-    /// Its name, as the target wrote it.
+    /// Its name, as the kernel has it.
     pub name: String,
+    /// The name that its language runtime has for it.
+    pub given_name: Option<String>,
     /// What it was doing.
     pub state: State,
+    /// What it has to do with the lock of its language runtime.
+    pub lock: Lock,
+    /// Whether it collects the garbage of its language runtime.
+    pub collecting: bool,
     /// Its frames, innermost first, inlined ones among them.
-    pub frames: Vec<Symbol>,
+    pub frames: Vec<Frame>,
     /// Why there are no more.
     pub end: End,
+}
+
+/// One of its frames.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its names.
+    pub symbol: Symbol,
+    /// The first and the last column of what it runs on its line, in bytes
+    /// from 1, where known.
+    pub columns: Option<(u32, u32)>,
+    /// Its variables, arguments first; `None` where nobody asked for them, or
+    /// it has none that can be told (machine code).
+    pub locals: Option<Vec<Variable>>,
 }
 
 /// How a process is shown to people.
@@ -58,8 +79,9 @@ pub struct Look {
 /// Those of writing to `into`.
 pub fn write(process: &Process, look: Look, into: &mut dyn Write) -> io::Result<()> {
     let command = escape(process.command.trim());
-    let head = format!("Process {}: ", process.pid);
-    let command = cut(&command, look.width, head.len());
+    let runtime = process.runtime.iter().map(|name| format!(" ({})", escape(name)));
+    let head = format!("Process {}{}: ", process.pid, runtime.collect::<String>());
+    let command = cut(&command, look.width, head.chars().count());
     writeln!(into, "{head}{}", look.paint.text(Role::Strong, command))?;
     for thread in &process.threads {
         writeln!(into)?;
@@ -79,13 +101,14 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
     let role = if thread.state.is_runnable() { Role::Running } else { Role::Waiting };
     writeln!(
         into,
-        "Thread {} {}: {}",
+        "Thread {} {}: {}{}",
         thread.tid,
-        look.paint.text(Role::Strong, escape(&thread.name)),
+        called(thread, look.paint),
         look.paint.text(role, state(thread.state)),
+        busy_with(thread),
     )?;
     let digits = thread.frames.len().saturating_sub(1).to_string().len();
-    for (at, symbol) in thread.frames.iter().enumerate() {
+    for (at, Frame { symbol, locals, .. }) in thread.frames.iter().enumerate() {
         let function = escape(&symbol.function);
         let place = place(symbol, look.paths);
         // The place is what an editor is told, so it is never cut; a function
@@ -94,12 +117,82 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
         let function = cut(&function, look.width.map(|width| width.max(taken + 24)), taken);
         let place = look.paint.text(Role::Faint, place);
         writeln!(into, "  {at:>digits$}  {function}{place}")?;
+        write_locals(locals.as_deref().unwrap_or_default(), digits + 6, look, into)?;
     }
     if thread.end != End::Root {
         let end = format_args!("[{}]", thread.end);
         writeln!(into, "  {:>digits$}  {}", "", look.paint.text(Role::Warning, end))?;
     }
     Ok(())
+}
+
+/// The name that its program knows it by, and the kernel's where that is
+/// another one.
+fn called(thread: &Thread, paint: Paint) -> String {
+    let kernel = escape(&thread.name);
+    match thread.given_name.as_deref().map(escape) {
+        Some(given) if given != kernel => {
+            format!("{} ({kernel})", paint.text(Role::Strong, given))
+        }
+        _ => paint.text(Role::Strong, kernel).to_string(),
+    }
+}
+
+/// What is known of a thread besides its state, as the end of a sentence.
+fn busy_with(thread: &Thread) -> String {
+    let lock = match thread.lock {
+        Lock::Without => "",
+        Lock::Held => ", holds the GIL",
+        Lock::Wanted => ", waits for the GIL",
+    };
+    format!("{lock}{}", if thread.collecting { ", collecting garbage" } else { "" })
+}
+
+/// What the variables of a frame are called.
+const KINDS: [(bool, &str); 2] = [(true, "arguments"), (false, "locals")];
+
+/// The room that a variable is given at least, in letters, however narrow the
+/// terminal is.
+const NARROWEST: usize = 24;
+
+/// Write variables, `indent` letters in. Values are what was asked for, so they
+/// are never cut: one that is longer than a line goes on in the next.
+fn write_locals(
+    variables: &[Variable],
+    indent: usize,
+    look: Look,
+    into: &mut dyn Write,
+) -> io::Result<()> {
+    for (is_argument, kind) in KINDS {
+        let mut heading = kind;
+        for variable in variables.iter().filter(|it| it.is_argument == is_argument) {
+            let text = format!("{} = {}", escape(&variable.name), escape(&variable.value));
+            // `arguments` is the longer of the two.
+            let taken = indent + 11;
+            let room = look.width.map(|width| width.saturating_sub(taken).max(NARROWEST));
+            for (at, line) in wrapped(&text, room).into_iter().enumerate() {
+                let deeper = if at == 0 { "" } else { CONTINUED };
+                let shown = look.paint.text(Role::Faint, format!("{heading:9}"));
+                writeln!(into, "{:indent$}{shown}  {deeper}{line}", "")?;
+                // Said once: what follows stands below it.
+                heading = "";
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a line begins with that goes on with the one before it.
+const CONTINUED: &str = "  ";
+
+/// `text` in lines of at most `room` letters, all but the first of them with
+/// room for [`CONTINUED`].
+fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+    let Some(room) = room else { return vec![text.to_owned()] };
+    let letters: Vec<char> = text.chars().collect();
+    let (first, rest) = letters.split_at(room.min(letters.len()));
+    let rest = rest.chunks(room.saturating_sub(CONTINUED.len()).max(1));
+    std::iter::once(first).chain(rest).map(|line| line.iter().collect()).collect()
 }
 
 /// `text` cut to what a line has left after `taken` letters.
@@ -145,6 +238,7 @@ fn process_json(process: &Process) -> Value {
     json!({
         "pid": process.pid.0,
         "command": process.command,
+        "runtime": process.runtime,
         "threads": threads,
         "notes": process.notes,
     })
@@ -158,25 +252,44 @@ fn thread_json(thread: &Thread) -> Value {
         State::Faulting => ("faulting", None),
         State::Halted => ("stopped", None),
     };
-    let frames: Vec<Value> = thread
-        .frames
-        .iter()
-        .map(|symbol| {
-            json!({
-                "function": symbol.function,
-                "file": symbol.file,
-                "line": symbol.line,
-                "module": symbol.module,
-                "inlined": symbol.inlined,
-            })
-        })
-        .collect();
+    let lock = match thread.lock {
+        Lock::Without => None,
+        Lock::Held => Some("held"),
+        Lock::Wanted => Some("wanted"),
+    };
+    let frames: Vec<Value> = thread.frames.iter().map(frame_json).collect();
     json!({
         "tid": thread.tid.0,
         "name": thread.name,
+        "given_name": thread.given_name,
         "state": state,
         "syscall": call,
+        "gil": lock,
+        "collecting": thread.collecting,
         "frames": frames,
         "end": thread.end.key(),
+    })
+}
+
+fn frame_json(frame: &Frame) -> Value {
+    let Frame { symbol, columns, locals } = frame;
+    let locals = locals.as_ref().map(|locals| -> Vec<Value> {
+        let each = locals.iter().map(|variable| {
+            json!({
+                "name": variable.name,
+                "value": variable.value,
+                "argument": variable.is_argument,
+            })
+        });
+        each.collect()
+    });
+    json!({
+        "function": symbol.function,
+        "file": symbol.file,
+        "line": symbol.line,
+        "columns": columns.map(|(first, last)| [first, last]),
+        "module": symbol.module,
+        "inlined": symbol.inlined,
+        "locals": locals,
     })
 }

@@ -10,6 +10,8 @@ pub mod python;
 
 use std::{fmt, ops::Range, sync::Arc};
 
+pub use crate::{stack::Variable, task::Lock};
+
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -74,17 +76,6 @@ pub struct Detail {
     pub fields: bool,
 }
 
-/// A local variable and its value, as a reader is shown it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: String,
-    /// Its value, in the notation of the language.
-    pub value: String,
-    /// Whether it is an argument of its function.
-    pub is_argument: bool,
-}
-
 /// The managed frames of a thread as pointers, and what was so at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
@@ -121,19 +112,6 @@ pub enum Entry {
     Within(Address),
     /// This word lies in it, or in one of the registers that it had.
     Holds(Address),
-}
-
-/// What a thread has to do with the lock that lets one thread at a time
-/// interpret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lock {
-    /// Nothing.
-    #[default]
-    Without,
-    /// It holds it.
-    Held,
-    /// It waits for it.
-    Wanted,
 }
 
 /// Why a trace ends before the outermost frame.

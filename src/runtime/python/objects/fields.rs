@@ -29,8 +29,9 @@ pub(super) fn of<'a>(reader: &'a Reader<'a>, at: Address, class: &Class) -> Opti
                 return shared(reader, class, values);
             }
         }
+        // The tag is made by taking one away.
         InstanceFields::Managed312 if word.0 & 1 == 1 => {
-            return shared(reader, class, Address(word.0 & !1));
+            return shared(reader, class, word.plus(1));
         }
         InstanceFields::Inline313 if word.0 == 0 && class.has(INLINE_VALUES) => {
             let values = at.plus(u64::try_from(class.size).ok()?);
