@@ -514,3 +514,6 @@ impl<'a> Show<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
