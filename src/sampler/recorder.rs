@@ -193,7 +193,7 @@ impl<'a> Recorder<'a> {
         }
         for &pid in &found.born {
             match self.watch(pid) {
-                Ok(target) if age == Age::Born => self.targets.push(target.from_birth()),
+                Ok(target) if age == Age::Born => self.targets.push(target.since_birth()),
                 Ok(target) => self.targets.push(target),
                 Err(Error::NoSuchProcess(_)) => self.shared.costs.met.missed += 1,
                 Err(error) => self.refuse(pid, &error),

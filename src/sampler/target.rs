@@ -94,7 +94,7 @@ impl Target {
 
     /// The same of a process that has begun since all others were looked at:
     /// what it has done before it was found counts, too.
-    pub(super) fn from_birth(mut self) -> Self {
+    pub(super) fn since_birth(mut self) -> Self {
         self.cpu = [Duration::ZERO; 2];
         self.listed_once = true;
         self
