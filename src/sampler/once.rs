@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Dump, Error, Origin, ThreadDump,
+    Dump, Error, Images, Origin, ThreadDump,
     engine::{Engine, Examined, Sample},
     open,
     shared::NO_SYSCALL,
@@ -30,12 +30,12 @@ use crate::{
 /// How long is waited for threads that do not stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Look once at every thread of `target`.
+/// Look once at every thread of `target`, whose frames lie in `images`.
 ///
 /// # Errors
 /// When it cannot be watched.
-pub fn dump(target: Pid) -> Result<Dump, Error> {
-    let mut looked = look(target)?;
+pub fn dump(target: Pid, images: &mut Images) -> Result<Dump, Error> {
+    let mut looked = look(target, images)?;
     let process = looked.engine.process;
     let describe = |(tid, sample): (Tid, Sample)| ThreadDump {
         tid,
@@ -49,10 +49,8 @@ pub fn dump(target: Pid) -> Result<Dump, Error> {
         pid: target,
         command: process.command(),
         threads: looked.threads.into_iter().map(describe).collect(),
-        modules: looked.modules,
         origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },
         notes: Some(looked.note).into_iter().filter(|note| !note.is_empty()).collect(),
-        process,
     })
 }
 
@@ -61,7 +59,8 @@ pub fn dump(target: Pid) -> Result<Dump, Error> {
 /// # Errors
 /// When it cannot be watched.
 pub fn capture(target: Pid) -> Result<Captured, Error> {
-    let mut looked = look(target)?;
+    let mut images = Images::default();
+    let mut looked = look(target, &mut images)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let process = looked.engine.process;
     let mappings = looked.engine.mappings;
@@ -103,9 +102,9 @@ fn copy(memory: &LiveMemory, range: Range<Address>) -> Option<Piece> {
 }
 
 /// A process that was looked at.
-struct Looked {
+struct Looked<'a> {
     engine: Engine,
-    modules: Modules,
+    modules: &'a mut Modules,
     threads: Vec<(Tid, Sample)>,
     /// What had to be done another way than wanted; empty for nothing.
     note: String,
@@ -115,22 +114,23 @@ struct Looked {
 type Waiting = (Watched, Sample);
 
 /// On a thread of its own, whose end lets every thread go that has not arrived.
-fn look(target: Pid) -> Result<Looked, Error> {
+fn look(target: Pid, images: &mut Images) -> Result<Looked<'_>, Error> {
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name("sampler".to_owned());
-        let tracer = tracer.spawn_scoped(scope, || trace(target));
+        let tracer = tracer.spawn_scoped(scope, || trace(target, images));
         let tracer = tracer.map_err(|source| Error::Io { pid: target, source })?;
         tracer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn trace(target: Pid) -> Result<Looked, Error> {
-    let process = open(target)?;
+fn trace(target: Pid, images: &mut Images) -> Result<Looked<'_>, Error> {
+    let mut process = open(target)?;
+    images.roots.hold(&mut process);
     let tids = process.threads().map_err(|source| Error::new(target, source))?;
     let engine = Engine::new(process, &Tables::Never);
     let engine = engine.map_err(|source| Error::new(target, source))?;
     let mut looked =
-        Looked { engine, modules: Modules::default(), threads: Vec::new(), note: String::new() };
+        Looked { engine, modules: &mut images.modules, threads: Vec::new(), note: String::new() };
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
@@ -144,7 +144,7 @@ fn trace(target: Pid) -> Result<Looked, Error> {
     Ok(looked)
 }
 
-impl Looked {
+impl Looked<'_> {
     /// Look at a thread; and ask it to stop, if it must.
     fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
         let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
@@ -167,9 +167,8 @@ impl Looked {
                 asked.unknown = true;
             }
             Look::Asleep(state, registers) => {
-                let modules = &mut self.modules;
                 otherwise.state = state;
-                match self.engine.examine(&mut watched, state, &registers, modules) {
+                match self.engine.examine(&mut watched, state, &registers, self.modules) {
                     // It slept when it was looked at, and may sleep again.
                     Examined::Ran => return self.know(tid, otherwise),
                     Examined::Still(sample) => return self.know(tid, sample),
@@ -211,7 +210,7 @@ impl Looked {
             let Some((watched, _)) = waiting.get_mut(&tid) else { continue };
             let Some(asked) = &mut watched.asked else { continue };
             let (state, at) = (asked.judge(&caught), asked.at);
-            if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
+            if let Some(sample) = self.engine.finish(watched, caught, self.modules) {
                 self.threads.push((tid, Sample { state, ..sample }));
                 waiting.remove(&tid);
             } else if stops.ask(self.engine.ask(watched, at)).is_err() {
