@@ -16,7 +16,7 @@ use crate::{
     output::dump::{self, Look, Process, Thread},
     process::{access, children::Family},
     runtime::Detail,
-    sampler::{self, Dump, Scope},
+    sampler::{self, Dump, Images, Scope},
     stack::{self, Stack, Symbol, Variable},
     style::escape,
     task::Pid,
@@ -29,35 +29,25 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
         Targets::Processes(pids) => pids.clone(),
         Targets::Unsaid | Targets::Command(_) => vec![candidates::choose(console)?],
     };
-    let mut processes: Vec<Process> = Vec::new();
+    let mut looks = Looks { locals: job.locals, ..Looks::default() };
     let mut exit = Exit::Done;
-    let mut missed = 0;
     for pid in pids {
-        if processes.iter().any(|process| process.pid == pid) {
-            continue;
+        // Before the process itself is looked at, which takes its time.
+        let children = descendants(pid, job.scope);
+        let looked = target::check(pid).map_err(Into::into).and_then(|()| looks.at(pid));
+        if let Err(error) = looked {
+            exit = exit::report(&error, console);
         }
-        // Before the process is looked at, which takes its time.
-        let found = descendants(pid, job.scope);
-        match target::check(pid).map_err(Into::into).and_then(|()| look(pid, job.locals)) {
-            Ok(process) => processes.push(process),
-            Err(error) => exit = exit::report(&error, console),
-        }
-        for child in found {
-            if processes.iter().any(|process| process.pid == child) {
-                continue;
-            }
-            match sampler::dump(child, job.locals) {
-                Ok(dump) => processes.push(named(dump)),
-                Err(sampler::Error::NoSuchProcess(_)) => missed += 1,
-                Err(error) => console.warn(&left_out(child, &error)),
-            }
+        for child in children {
+            looks.at_child(child, console);
         }
     }
-    match missed {
+    match looks.missed {
         0 => {}
         1 => console.warn("1 process ended before it could be looked at"),
         many => console.warn(&format!("{many} processes ended before they could be looked at")),
     }
+    let processes = looks.named();
     if !processes.is_empty() {
         print(&processes, job, console).context("standard output cannot be written")?;
     }
@@ -73,19 +63,55 @@ fn descendants(pid: Pid, scope: Scope) -> Vec<Pid> {
     }
 }
 
-/// That a descendant may not be looked at is told, and is no failure.
-fn left_out(pid: Pid, error: &sampler::Error) -> String {
-    let reason = access::facts(pid).reason().to_string();
-    escape(&format!("left out: {error}: {reason}")).into_owned()
+/// The processes that were looked at, all of them before names are looked up.
+#[derive(Default)]
+struct Looks {
+    dumps: Vec<Dump>,
+    images: Images,
+    /// How much of local variables is wanted.
+    locals: Option<Detail>,
+    /// Children that were gone.
+    missed: u64,
 }
 
-fn look(pid: Pid, locals: Option<Detail>) -> anyhow::Result<Process> {
-    sampler::dump(pid, locals).map(named).map_err(|error| refusal::explain(&error))
+impl Looks {
+    fn has(&self, pid: Pid) -> bool {
+        self.dumps.iter().any(|dump| dump.pid == pid)
+    }
+
+    /// Look at a process that was named, unless that was done.
+    fn at(&mut self, pid: Pid) -> anyhow::Result<()> {
+        if !self.has(pid) {
+            let dump = sampler::dump(pid, self.locals, &mut self.images);
+            self.dumps.push(dump.map_err(|error| refusal::explain(&error))?);
+        }
+        Ok(())
+    }
+
+    /// Look at a process that was found. That it may not be looked at is told,
+    /// and is no failure.
+    fn at_child(&mut self, pid: Pid, console: &Console) {
+        if self.has(pid) {
+            return;
+        }
+        match sampler::dump(pid, self.locals, &mut self.images) {
+            Ok(dump) => self.dumps.push(dump),
+            Err(sampler::Error::NoSuchProcess(_)) => self.missed += 1,
+            Err(error) => {
+                let reason = access::facts(pid).reason().to_string();
+                console.warn(&escape(&format!("left out: {error}: {reason}")));
+            }
+        }
+    }
+
+    fn named(self) -> Vec<Process> {
+        let names = names::of_dumps(&self.dumps, &self.images);
+        self.dumps.into_iter().zip(names).map(|(dump, names)| named(dump, names)).collect()
+    }
 }
 
-fn named(found: Dump) -> Process {
-    let names = names::of_dump(&found);
-    let threads = found.threads.into_iter().zip(names).map(|(thread, names)| Thread {
+fn named(dump: Dump, names: Vec<Vec<Vec<Symbol>>>) -> Process {
+    let threads = dump.threads.into_iter().zip(names).map(|(thread, names)| Thread {
         tid: thread.tid,
         frames: frames(&thread.stack, names, thread.locals),
         name: thread.name,
@@ -96,11 +122,11 @@ fn named(found: Dump) -> Process {
         end: thread.stack.end,
     });
     Process {
-        pid: found.pid,
-        command: found.command,
-        runtime: found.runtime,
+        pid: dump.pid,
+        command: dump.command,
+        runtime: dump.runtime,
         threads: threads.collect(),
-        notes: found.notes,
+        notes: dump.notes,
     }
 }
 

@@ -120,6 +120,16 @@ pub struct ThreadDump {
     pub locals: Vec<Vec<Variable>>,
 }
 
+/// The images that the frames of dumps lie in, opened once for all of them.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// The images.
+    pub modules: Modules,
+    /// The roots of the processes that were looked at: this keeps their files
+    /// within reach.
+    roots: Roots,
+}
+
 /// A process, looked at once.
 #[derive(Debug)]
 pub struct Dump {
@@ -131,14 +141,10 @@ pub struct Dump {
     pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<ThreadDump>,
-    /// The images that the frames lie in.
-    pub modules: Modules,
     /// Where its files are.
     pub origin: Origin,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
-    /// The target, still held: this keeps the files of the origin within reach.
-    pub process: Process,
 }
 
 /// Why a target cannot be watched.
