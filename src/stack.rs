@@ -70,6 +70,21 @@ pub struct ManagedFrame {
     /// The first and the last column of what is being run on that line, in
     /// bytes from 1, where known.
     pub columns: Option<(u32, u32)>,
+    /// The first line of the function, where known.
+    pub first_line: Option<u32>,
+}
+
+/// What a thread has to do with the lock that lets one thread at a time
+/// interpret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lock {
+    /// Nothing.
+    #[default]
+    Without,
+    /// It holds it.
+    Held,
+    /// It waits for it.
+    Wanted,
 }
 
 /// A stack, and why it ends where it ends.

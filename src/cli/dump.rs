@@ -8,13 +8,14 @@ use super::{
     candidates,
     console::Console,
     exit::{self, Exit},
-    names,
+    names::{self, Named},
     plan::{self, Language, Targets},
     refusal, target,
 };
 use crate::{
     output::dump::{self, Look, Process, Thread},
     sampler,
+    stack::End,
     task::Pid,
 };
 
@@ -28,7 +29,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
     let mut processes = Vec::new();
     let mut exit = Exit::Done;
     for pid in pids {
-        match look(pid) {
+        match look(pid, job) {
             Ok(process) => processes.push(process),
             Err(error) => exit = exit::report(&error, console),
         }
@@ -39,16 +40,16 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn look(pid: Pid) -> anyhow::Result<Process> {
+fn look(pid: Pid, job: &plan::Dump) -> anyhow::Result<Process> {
     target::check(pid)?;
-    let found = sampler::dump(pid).map_err(|error| refusal::explain(&error))?;
-    let names = names::of_dump(&found);
-    let threads = found.threads.into_iter().zip(names).map(|(thread, frames)| Thread {
-        tid: thread.tid,
-        name: thread.name,
-        state: thread.state,
-        frames,
-        end: thread.stack.end,
+    let found = sampler::dump(pid, job.stopping).map_err(|error| refusal::explain(&error))?;
+    let names = names::of_dump(&found, job.view);
+    let threads = found.threads.into_iter().zip(names).filter_map(|(thread, named)| {
+        let Named { frames, to_the_end } = named?;
+        // Of a stack whose outer frames are not shown, the end is none of the
+        // reader's concern.
+        let end = if to_the_end { thread.stack.end } else { End::Root };
+        Some(Thread { tid: thread.tid, name: thread.name, state: thread.state, frames, end })
     });
     Ok(Process {
         pid: found.pid,

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     module::Modules,
+    output::View,
     profile::ProcessId,
     sampler::{Dump, Origin, Recording},
-    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Symbol},
+    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Stack, Symbol},
     symbolize::{PerfMap, Symbolizer},
 };
 
@@ -21,12 +22,25 @@ pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
     frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
 }
 
-/// The names of every frame of a dump, by thread, innermost first.
-pub(super) fn of_dump(dump: &Dump) -> Vec<Vec<Symbol>> {
+/// The frames that are shown of a thread.
+pub(super) struct Named {
+    /// Innermost first.
+    pub(super) frames: Vec<Symbol>,
+    /// Whether the outermost is among them.
+    pub(super) to_the_end: bool,
+}
+
+/// The names of the frames of a dump that `view` shows, by thread; `None` for
+/// one that it does not show.
+pub(super) fn of_dump(dump: &Dump, view: View) -> Vec<Option<Named>> {
     let mut names = Names::new(&dump.modules, std::slice::from_ref(&dump.origin));
-    let mut of_frame = |frame| names.of(frame, Some(ProcessId(0)));
-    let threads = dump.threads.iter();
-    threads.map(|thread| thread.stack.frames.iter().flat_map(&mut of_frame).collect()).collect()
+    let mut of_stack = |stack: &Stack| {
+        let frames: Vec<&Frame> = stack.frames.iter().collect();
+        let seen = view.of(&frames, |frame| matches!(frame, Frame::Managed(_)))?;
+        let symbols = seen.frames.iter().flat_map(|frame| names.of(frame, Some(ProcessId(0))));
+        Some(Named { frames: symbols.collect(), to_the_end: seen.to_the_end })
+    };
+    dump.threads.iter().map(|thread| of_stack(&thread.stack)).collect()
 }
 
 struct Names<'a> {

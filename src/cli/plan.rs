@@ -12,7 +12,8 @@ use super::{
     exit::Failure,
 };
 use crate::{
-    output::{Format, Lines, Mode, Options, Paths, Threads},
+    output::{Format, Lines, Locks, Mode, Options, Paths, Threads, View},
+    sampler::Stopping,
     task::Pid,
 };
 
@@ -48,6 +49,7 @@ pub(super) struct Record {
     pub(super) format: Format,
     pub(super) options: Options,
     pub(super) duration: Option<Duration>,
+    pub(super) stopping: Stopping,
     pub(super) stats: Option<Place>,
     /// What may not be as was wanted.
     pub(super) warnings: Vec<String>,
@@ -67,6 +69,8 @@ pub(super) enum Language {
 pub(super) struct Dump {
     pub(super) targets: Targets,
     pub(super) language: Language,
+    pub(super) view: View,
+    pub(super) stopping: Stopping,
     pub(super) paths: Paths,
 }
 
@@ -94,14 +98,20 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     } else {
         Targets::Command(typed.command)
     };
-    let together = typed.function || typed.nolineno;
+    let lines = match (typed.function, typed.nolineno) {
+        (true, _) => Lines::First,
+        (_, true) => Lines::Together,
+        (false, false) => Lines::Apart,
+    };
     Ok(Record {
         targets,
         place,
         format,
         options: Options {
             mode: if typed.wall { Mode::Wall } else { Mode::OnCpu },
-            lines: if together { Lines::Together } else { Lines::Apart },
+            locks: if typed.gil { Locks::Held } else { Locks::Any },
+            view: view(typed.native, typed.no_native),
+            lines,
             paths: paths(typed.full_filenames),
             threads: if typed.threads { Threads::Apart } else { Threads::Merged },
             rate: typed.rate,
@@ -110,6 +120,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
             Span::Time(time) => Some(time),
             Span::Unlimited => None,
         }),
+        stopping: stopping(typed.nonblocking),
         stats,
         warnings,
     })
@@ -120,6 +131,8 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
     Dump {
         targets: processes(typed.pids),
         language: if typed.json { Language::Json } else { Language::Text },
+        view: view(typed.native, typed.no_native),
+        stopping: stopping(typed.nonblocking),
         paths: paths(typed.full_filenames),
     }
 }
@@ -131,6 +144,18 @@ pub(super) fn capture(typed: args::Capture) -> Capture {
 
 fn paths(full: bool) -> Paths {
     if full { Paths::Full } else { Paths::Short }
+}
+
+fn view(native: bool, no_native: bool) -> View {
+    match (native, no_native) {
+        (true, _) => View::Native,
+        (_, true) => View::Managed,
+        (false, false) => View::Default,
+    }
+}
+
+fn stopping(nonblocking: bool) -> Stopping {
+    if nonblocking { Stopping::Never } else { Stopping::Brief }
 }
 
 fn processes(mut pids: Vec<Pid>) -> Targets {
@@ -157,6 +182,17 @@ fn place(path: &Path) -> Place {
     }
 }
 
+/// What the ends of files' names tell.
+const NAMES: [(&str, Format); 7] = [
+    (".svg", Format::Flamegraph),
+    (".folded", Format::Collapsed),
+    (".collapsed", Format::Collapsed),
+    (".txt", Format::Collapsed),
+    (".raw", Format::Collapsed),
+    (".speedscope.json", Format::Speedscope),
+    (".trace.json", Format::ChromeTrace),
+];
+
 /// The format that was asked for, or the one that the file's name tells.
 fn format(
     place: &Place,
@@ -166,14 +202,14 @@ fn format(
     let asked = asked.map(|name| match name {
         FormatName::Flamegraph => Format::Flamegraph,
         FormatName::Raw => Format::Collapsed,
+        FormatName::Speedscope => Format::Speedscope,
+        FormatName::Chrometrace => Format::ChromeTrace,
     });
     let Place::File(path) = place else { return Ok(asked.unwrap_or(Format::Flamegraph)) };
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let told = match extension.as_str() {
-        "svg" => Some(Format::Flamegraph),
-        "folded" | "collapsed" | "txt" | "raw" => Some(Format::Collapsed),
-        _ => None,
-    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let told =
+        NAMES.iter().find(|(end, _)| name.strip_suffix(end).is_some_and(|it| !it.is_empty()));
+    let told = told.map(|&(_, format)| format);
     let shown = path.display();
     match (asked, told) {
         (Some(asked), Some(told)) if asked != told => {
@@ -187,16 +223,22 @@ fn format(
             let what = format!("{shown} cannot be written");
             Err(Failure::usage(what).why("it is a directory").fix(fix).into())
         }
+        (None, None) if path.extension().is_none() => {
+            warnings.push(format!("{shown} has no extension: it will be a flame graph, an SVG"));
+            Ok(Format::Flamegraph)
+        }
         (None, None) => {
-            let why = match extension.as_str() {
-                "" => "it has no extension".to_owned(),
-                "json" => {
-                    "several formats are JSON, and none of them can be written yet".to_owned()
-                }
-                other => format!("the extension .{other} is of no format that spy writes"),
+            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let (why, fix) = match extension.as_str() {
+                "json" => (
+                    "several formats are JSON".to_owned(),
+                    "-o NAME.speedscope.json, -o NAME.trace.json, or -f FORMAT",
+                ),
+                other => (
+                    format!("the extension .{other} is of no format that spy writes"),
+                    "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT",
+                ),
             };
-            let fix =
-                "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT";
             let what = format!("which format {shown} is to have is not known");
             Err(Failure::usage(what).why(why).fix(fix.to_owned()).into())
         }
@@ -218,9 +260,14 @@ mod tests {
         for name in ["a.folded", "a.collapsed", "a.txt", "a.raw", "b/a.svg.txt"] {
             check(name, None, Some(Format::Collapsed));
         }
-        for name in ["a.json", "a", "a.html", "a.", ".svg"] {
+        check("a.speedscope.json", None, Some(Format::Speedscope));
+        check("a.Trace.JSON", None, Some(Format::ChromeTrace));
+        check("trace", None, Some(Format::Flamegraph));
+        check("trace", Some(FormatName::Speedscope), Some(Format::Speedscope));
+        for name in ["a.json", "speedscope.json", "a.html", "a."] {
             check(name, None, None);
             check(name, Some(FormatName::Raw), Some(Format::Collapsed));
+            check(name, Some(FormatName::Chrometrace), Some(Format::ChromeTrace));
         }
         let mut warnings = Vec::new();
         let place = Place::File("a.svg".into());

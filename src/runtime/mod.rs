@@ -10,6 +10,7 @@ pub mod python;
 
 use std::{fmt, sync::Arc};
 
+pub use crate::stack::Lock;
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -110,19 +111,6 @@ pub enum Entry {
     Within(Address),
     /// This word lies in it, or in one of the registers that it had.
     Holds(Address),
-}
-
-/// What a thread has to do with the lock that lets one thread at a time
-/// interpret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lock {
-    /// Nothing.
-    #[default]
-    Without,
-    /// It holds it.
-    Held,
-    /// It waits for it.
-    Wanted,
 }
 
 /// Why a trace ends before the outermost frame.

@@ -34,6 +34,30 @@ pub struct Options {
     pub rate: f64,
     /// How long; `None` until told to stop or until every target has ended.
     pub duration: Option<Duration>,
+    /// What is kept of the order of time.
+    pub history: History,
+    /// Whether threads may be stopped.
+    pub stopping: Stopping,
+}
+
+/// What a recording keeps of the order in which things happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Nothing: sums alone.
+    Totals,
+    /// When each thread was where: a
+    /// [`Timeline`](crate::profile::Timeline).
+    Timeline,
+}
+
+/// Whether threads that run may be stopped in order to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopping {
+    /// For as long as it takes to copy what is needed.
+    Brief,
+    /// Never. What is read of a thread that runs may be torn, and its native
+    /// frames are not known.
+    Never,
 }
 
 /// What another thread may see and say while a recording runs.

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Dump, Error, Origin, ThreadDump,
+    Dump, Error, Origin, Stopping, ThreadDump,
     engine::{Engine, Examined, Sample},
     open,
     shared::NO_SYSCALL,
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When it cannot be watched.
-pub fn dump(target: Pid) -> Result<Dump, Error> {
-    let mut looked = look(target)?;
+pub fn dump(target: Pid, stopping: Stopping) -> Result<Dump, Error> {
+    let mut looked = look(target, stopping)?;
     let process = looked.engine.process;
     let describe = |(tid, sample): (Tid, Sample)| ThreadDump {
         tid,
@@ -61,7 +61,7 @@ pub fn dump(target: Pid) -> Result<Dump, Error> {
 /// # Errors
 /// When it cannot be watched.
 pub fn capture(target: Pid) -> Result<Captured, Error> {
-    let mut looked = look(target)?;
+    let mut looked = look(target, Stopping::Brief)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let process = looked.engine.process;
     let mappings = looked.engine.mappings;
@@ -115,16 +115,16 @@ struct Looked {
 type Waiting = (Watched, Sample);
 
 /// On a thread of its own, whose end lets every thread go that has not arrived.
-fn look(target: Pid) -> Result<Looked, Error> {
+fn look(target: Pid, stopping: Stopping) -> Result<Looked, Error> {
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name("sampler".to_owned());
-        let tracer = tracer.spawn_scoped(scope, || trace(target));
+        let tracer = tracer.spawn_scoped(scope, || trace(target, stopping));
         let tracer = tracer.map_err(|source| Error::Io { pid: target, source })?;
         tracer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn trace(target: Pid) -> Result<Looked, Error> {
+fn trace(target: Pid, stopping: Stopping) -> Result<Looked, Error> {
     let process = open(target)?;
     let tids = process.threads().map_err(|source| Error::new(target, source))?;
     let engine = Engine::new(process, &Tables::Never);
@@ -134,7 +134,7 @@ fn trace(target: Pid) -> Result<Looked, Error> {
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
-        if let Some(asked) = looked.look(tid, &mut stops) {
+        if let Some(asked) = looked.look(tid, stopping, &mut stops) {
             waiting.insert(tid, asked);
         }
     }
@@ -146,7 +146,7 @@ fn trace(target: Pid) -> Result<Looked, Error> {
 
 impl Looked {
     /// Look at a thread; and ask it to stop, if it must.
-    fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
+    fn look(&mut self, tid: Tid, stopping: Stopping, stops: &mut Stops) -> Option<Waiting> {
         let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
         let now = Instant::now();
         let mut watched = Watched::new(tid, ThreadId(0), gate, now);
@@ -180,7 +180,7 @@ impl Looked {
             }
         }
         watched.asked = Some(asked);
-        if stops.ask(self.engine.ask(&watched, now)).is_err() {
+        if stopping == Stopping::Never || stops.ask(self.engine.ask(&watched, now)).is_err() {
             return self.know(tid, otherwise);
         }
         Some((watched, otherwise))

@@ -111,7 +111,7 @@ struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     fn new(pids: &[Pid], options: &'a Options, control: &'a Control) -> Result<Self, Error> {
         let began = Instant::now();
-        let mut shared = Shared::new(Tables::background(), began);
+        let mut shared = Shared::new(Tables::background(), options.history, began);
         let mut targets = Vec::new();
         let mut refused = Vec::new();
         for &pid in pids {

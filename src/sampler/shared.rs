@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Origin,
+    History, Origin,
     watched::{Found, Watched},
 };
 use crate::{
     module::Modules,
     process::Process,
     profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
-    stack::{End, Stack},
+    stack::{End, Lock, Stack},
     task::{State, Tid},
     unwind::Tables,
 };
@@ -55,9 +55,13 @@ pub(super) enum How {
 }
 
 impl Shared {
-    pub(super) fn new(tables: Tables, began: Instant) -> Self {
+    pub(super) fn new(tables: Tables, history: History, began: Instant) -> Self {
+        let mut profile = Profile::default();
+        if history == History::Timeline {
+            profile.keep_timeline();
+        }
         Self {
-            profile: Profile::default(),
+            profile,
             modules: Modules::default(),
             tables,
             costs: Costs::default(),
@@ -155,6 +159,7 @@ impl Shared {
             self.costs.first_sample = self.began.elapsed();
         }
         let wall = until.saturating_duration_since(watched.since);
+        let since = watched.since.saturating_duration_since(self.began);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
         let queued = match (watched.counted, watched.latest) {
@@ -172,8 +177,9 @@ impl Shared {
         watched.counted = watched.latest;
         let runnable = found.state.is_runnable();
         let cpu = if runnable { std::mem::take(&mut watched.unseen) } else { Duration::ZERO };
-        let key = Key { thread: watched.id, state: found.state, stack: found.stack };
-        self.profile.count(key, Weight { ticks, wall, cpu, queued });
+        let (state, stack) = (found.state, found.stack);
+        let key = Key { thread: watched.id, state, lock: Lock::default(), stack };
+        self.profile.count_since(key, Weight { ticks, wall, cpu, queued }, since);
         self.costs.sampled_cpu += cpu;
         let caught = &mut self.costs.caught;
         *match how {
