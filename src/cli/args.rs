@@ -54,6 +54,7 @@ pub(super) struct Arguments {
         value_name = "WHEN",
         default_value = "auto",
         global = true,
+        display_order = 998,
         hide_possible_values = true
     )]
     pub(super) color: Colour,

@@ -247,7 +247,12 @@ fn format(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::Parser;
+
+    use super::{
+        super::args::{Arguments, Command},
+        *,
+    };
 
     #[test]
     fn the_format_follows_from_the_name() {
@@ -274,6 +279,84 @@ mod tests {
         let found = format(&place, Some(FormatName::Raw), &mut warnings).unwrap();
         assert_eq!((found, warnings.len()), (Format::Collapsed, 1));
         assert_eq!(format(&Place::Standard, None, &mut warnings).unwrap(), Format::Flamegraph);
+    }
+
+    /// What `spy` followed by `line` means.
+    #[track_caller]
+    fn meant(line: &str) -> Command {
+        let words = std::iter::once("spy").chain(line.split_whitespace());
+        match Arguments::try_parse_from(words) {
+            Ok(arguments) => arguments.command,
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn meant_record(line: &str) -> Record {
+        let Command::Record(typed) = meant(line) else { panic!("{line} is no recording") };
+        record(typed).unwrap()
+    }
+
+    #[track_caller]
+    fn meant_dump(line: &str) -> Dump {
+        let Command::Dump(typed) = meant(line) else { panic!("{line} is no dump") };
+        dump(typed)
+    }
+
+    /// The command lines of py-spy 0.4.3: of its manual, and of its help.
+    #[test]
+    fn what_was_typed_for_py_spy_means_the_same() {
+        let pid = || Targets::Processes(vec![Pid(12345)]);
+        let job = meant_record("record -o profile.svg --pid 12345");
+        assert_eq!((job.targets, job.place), (pid(), Place::File("profile.svg".into())));
+        assert_eq!(job.format, Format::Flamegraph);
+        assert_eq!((job.duration, job.options.rate), (None, 100.0));
+        let Options { mode, locks, view, lines, threads, paths, .. } = job.options;
+        assert_eq!((mode, locks, view), (Mode::OnCpu, Locks::Any, View::Default));
+        assert_eq!((lines, threads, paths), (Lines::Apart, Threads::Merged, Paths::Short));
+        assert_eq!(job.stopping, Stopping::Brief);
+        let job = meant_record("record -o profile.svg -- python myprogram.py --verbose");
+        let command = ["python", "myprogram.py", "--verbose"].map(OsString::from);
+        assert_eq!(job.targets, Targets::Command(command.to_vec()));
+        assert_eq!(meant_record("record --pid 0x3039").targets, pid());
+        assert_eq!(meant_record("r -p 12345").targets, pid());
+
+        let job = meant_record("record -d 60 -r 250 -f speedscope -o out.json -p 12345");
+        assert_eq!((job.duration, job.options.rate), (Some(Duration::from_secs(60)), 250.0));
+        assert_eq!((job.format, job.warnings.len()), (Format::Speedscope, 0));
+        assert_eq!(meant_record("record -d unlimited -p 1").duration, None);
+        for (name, format) in [
+            ("flamegraph", Format::Flamegraph),
+            ("raw", Format::Collapsed),
+            ("speedscope", Format::Speedscope),
+            ("chrometrace", Format::ChromeTrace),
+        ] {
+            assert_eq!(meant_record(&format!("record --format {name} --pid 1")).format, format);
+        }
+        let options = |flags: &str| meant_record(&format!("record {flags} -p 1")).options;
+        for (short, long, is_so) in [
+            ("-F", "--function", (|it| it.lines == Lines::First) as fn(Options) -> bool),
+            ("--nolineno", "--nolineno", |it| it.lines == Lines::Together),
+            ("-t", "--threads", |it| it.threads == Threads::Apart),
+            ("-g", "--gil", |it| it.locks == Locks::Held && it.mode == Mode::OnCpu),
+            ("-i", "--idle", |it| it.mode == Mode::Wall),
+            ("-n", "--native", |it| it.view == View::Native),
+            ("--full-filenames", "--full-filenames", |it| it.paths == Paths::Full),
+            ("-ngit", "--native --gil --idle --threads", |it| {
+                it.view == View::Native && it.locks == Locks::Held && it.mode == Mode::Wall
+            }),
+        ] {
+            assert!(is_so(options(short)) && is_so(options(long)), "{short} {long}");
+        }
+        assert_eq!(meant_record("record --nonblocking -p 1").stopping, Stopping::Never);
+        assert_eq!(options("--no-native").view, View::Managed);
+
+        let job = meant_dump("dump --pid 12345");
+        assert_eq!((job.targets, job.language, job.view), (pid(), Language::Text, View::Default));
+        assert_eq!(meant_dump("d -p 0x3039 -j").language, Language::Json);
+        let job = meant_dump("dump --json --native --full-filenames --pid 12345");
+        assert_eq!((job.view, job.paths), (View::Native, Paths::Full));
+        assert_eq!(meant_dump("dump --nonblocking -p 1").stopping, Stopping::Never);
     }
 
     #[test]

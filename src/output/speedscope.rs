@@ -9,7 +9,7 @@
 use std::io::{self, Write};
 
 use super::{Mode, Named, Options, order::Order, title};
-use crate::profile::ThreadId;
+use crate::{profile::ThreadId, style};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
@@ -43,7 +43,8 @@ pub(super) fn write(
     let threads = order.threads();
     for (at, (id, thread, process)) in threads.iter().enumerate() {
         into.write_all(between(at == 0, b"\n"))?;
-        let name = format!("process {} thread {} ({})", process.pid, thread.name, thread.tid);
+        let name = style::escape(&thread.name);
+        let name = format!("process {} thread {name} ({})", process.pid, thread.tid);
         write_thread(&order, *id, &name, into)?;
     }
     if threads.is_empty() {
