@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     module::Modules,
+    output::View,
     profile::ProcessId,
     sampler::{Dump, Images, Origin, Recording},
-    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Symbol},
+    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Stack, Symbol},
     symbolize::{PerfMap, Symbolizer},
 };
 
@@ -21,14 +22,32 @@ pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
     frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
 }
 
-/// The names of every frame of dumps: for each by thread, innermost first; of
-/// each frame its own, after those that were inlined into it.
-pub(super) fn of_dumps(dumps: &[Dump], images: &Images) -> Vec<Vec<Vec<Vec<Symbol>>>> {
+/// The frames that are shown of a thread.
+pub(super) struct Named<'a> {
+    /// Innermost first: each with its own name, after those of the functions
+    /// that were inlined into it.
+    pub(super) frames: Vec<(&'a Frame, Vec<Symbol>)>,
+    /// Whether the outermost is among them.
+    pub(super) to_the_end: bool,
+}
+
+/// The names of the frames of dumps that `view` shows: for each by thread;
+/// `None` for one that it does not show.
+pub(super) fn of_dumps<'a>(
+    dumps: &'a [Dump],
+    images: &Images,
+    view: View,
+) -> Vec<Vec<Option<Named<'a>>>> {
     let mut names = Names::new(&images.modules, dumps.iter().map(|dump| &dump.origin));
-    let of_dump = |(id, dump): (u32, &Dump)| {
-        let mut of_frame = |frame| names.of(frame, Some(ProcessId(id)));
-        let threads = dump.threads.iter();
-        threads.map(|thread| thread.stack.frames.iter().map(&mut of_frame).collect()).collect()
+    let of_dump = |(id, dump): (u32, &'a Dump)| {
+        let mut of_stack = |stack: &'a Stack| {
+            let frames: Vec<&Frame> = stack.frames.iter().collect();
+            let seen = view.of(&frames, |frame| matches!(frame, Frame::Managed(_)))?;
+            let name = |frame| (frame, names.of(frame, Some(ProcessId(id))));
+            let frames = seen.frames.into_iter().map(name).collect();
+            Some(Named { frames, to_the_end: seen.to_the_end })
+        };
+        dump.threads.iter().map(|thread| of_stack(&thread.stack)).collect()
     };
     (0..).zip(dumps).map(of_dump).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Dump, Error, Images, Origin, ThreadDump,
+    Dump, DumpOptions, Error, Images, Origin, Stopping, ThreadDump,
     engine::{Engine, Examined, Facts, Sample},
     open,
     shared::NO_SYSCALL,
@@ -21,7 +21,7 @@ use crate::{
     module::Modules,
     process::{LiveMemory, Process},
     profile::ThreadId,
-    runtime::{Detail, Places},
+    runtime::Places,
     snapshot::{self, Registers},
     stack::{End, Stack},
     task::{Pid, State, Tid},
@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When it cannot be watched.
-pub fn dump(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<Dump, Error> {
-    let mut looked = look(target, locals, images)?;
+pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, Error> {
+    let mut looked = look(target, how, images)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let Engine { process, memory, mut language, .. } = looked.engine;
     let mut threads = Vec::with_capacity(looked.threads.len());
@@ -75,7 +75,7 @@ pub fn dump(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<
 /// When it cannot be watched.
 pub fn capture(target: Pid) -> Result<Captured, Error> {
     let mut images = Images::default();
-    let mut looked = look(target, None, &mut images)?;
+    let mut looked = look(target, DumpOptions::default(), &mut images)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let process = looked.engine.process;
     let mappings = looked.engine.mappings;
@@ -129,16 +129,16 @@ struct Looked<'a> {
 type Waiting = (Watched, Sample);
 
 /// On a thread of its own, whose end lets every thread go that has not arrived.
-fn look(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<Looked<'_>, Error> {
+fn look(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_>, Error> {
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name("sampler".to_owned());
-        let tracer = tracer.spawn_scoped(scope, || trace(target, locals, images));
+        let tracer = tracer.spawn_scoped(scope, || trace(target, how, images));
         let tracer = tracer.map_err(|source| Error::Io { pid: target, source })?;
         tracer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn trace(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<Looked<'_>, Error> {
+fn trace(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_>, Error> {
     let mut process = open(target)?;
     images.roots.hold(&mut process);
     let tids = process.threads().map_err(|source| Error::new(target, source))?;
@@ -147,13 +147,13 @@ fn trace(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<Loo
     let mut looked =
         Looked { engine, modules: &mut images.modules, threads: Vec::new(), note: String::new() };
     let Looked { engine, modules, .. } = &mut looked;
-    engine.locals = locals;
+    engine.locals = how.locals;
     engine.language.places = Some(Places::Columns);
     engine.begin(Instant::now(), modules);
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
-        if let Some(asked) = looked.look(tid, &mut stops) {
+        if let Some(asked) = looked.look(tid, how.stopping, &mut stops) {
             waiting.insert(tid, asked);
         }
     }
@@ -165,7 +165,7 @@ fn trace(target: Pid, locals: Option<Detail>, images: &mut Images) -> Result<Loo
 
 impl Looked<'_> {
     /// Look at a thread; and ask it to stop, if it must.
-    fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
+    fn look(&mut self, tid: Tid, stopping: Stopping, stops: &mut Stops) -> Option<Waiting> {
         let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
         let now = Instant::now();
         let mut watched = Watched::new(tid, ThreadId(0), gate, now);
@@ -200,7 +200,8 @@ impl Looked<'_> {
             }
         }
         watched.asked = Some(asked);
-        if stops.ask(self.engine.ask(&mut watched, now)).is_err() {
+        let never = stopping == Stopping::Never;
+        if never || stops.ask(self.engine.ask(&mut watched, now)).is_err() {
             return self.know(tid, otherwise);
         }
         Some((watched, otherwise))

@@ -11,6 +11,7 @@ mod cli;
 mod destinations;
 mod dump;
 mod faults;
+mod formats;
 #[cfg(target_arch = "x86_64")]
 mod go;
 mod golden;
@@ -26,6 +27,7 @@ mod seeds;
 mod shares;
 #[cfg(target_arch = "x86_64")]
 mod single_step;
+mod speedscope;
 mod symbols;
 mod target;
 mod tidy;
