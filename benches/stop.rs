@@ -23,7 +23,7 @@ use nix::{
     unistd,
 };
 use spy::{
-    capture::{Arrival, Ask, Copied, Depth, Gate, Stops},
+    capture::{Arrival, Ask, Copied, Depth, Gate, Stops, Watch},
     memory::WorkingSet,
     process::LiveMemory,
     profile::Histogram,
@@ -73,14 +73,28 @@ fn ours(
     let schedule = gate.schedule()?;
     let now = Instant::now();
     stops.ask(Ask { tid, copied, schedule, at: now, ran: true })?;
-    let of = |_| Some((memory, gate));
-    match stops.next(now + Duration::from_millis(5), of) {
+    let mut watch = Watched { memory, gate };
+    match stops.next(now + Duration::from_millis(5), &mut watch) {
         Some(Arrival::Caught(caught)) => {
             *spare = caught.copied;
             Ok(now.elapsed())
         }
         other => Err(format!("it was not caught: {other:?}").into()),
     }
+}
+
+/// The thread that is stopped.
+struct Watched<'a> {
+    memory: &'a LiveMemory,
+    gate: &'a Gate,
+}
+
+impl Watch for Watched<'_> {
+    fn of(&self, _: Tid) -> Option<(&LiveMemory, &Gate)> {
+        Some((self.memory, self.gate))
+    }
+
+    fn inspect(&mut self, _: Tid, _: &mut Copied, _: Instant) {}
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -176,13 +176,22 @@ pub struct CopiedMemory<'a> {
     copied: &'a Copied,
     live: &'a LiveMemory,
     late: RefCell<Vec<Piece>>,
+    /// After this nothing is read that was not copied.
+    deadline: Option<Instant>,
     working: RefCell<&'a mut WorkingSet>,
 }
 
 impl<'a> CopiedMemory<'a> {
     /// `copied`, with `live` behind it.
     pub fn new(copied: &'a Copied, live: &'a LiveMemory, working: &'a mut WorkingSet) -> Self {
-        Self { copied, live, late: RefCell::default(), working: RefCell::new(working) }
+        let working = RefCell::new(working);
+        Self { copied, live, late: RefCell::default(), deadline: None, working }
+    }
+
+    /// The same, for as long as there is time.
+    #[must_use]
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Whether a read that failed at `at` would have succeeded with a deeper
@@ -201,6 +210,9 @@ impl<'a> CopiedMemory<'a> {
         if let Some(found) = late.iter().find_map(|piece| piece.slice(at, into.len())) {
             into.copy_from_slice(found);
             return Ok(());
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Fault { at, len: into.len() });
         }
         let start = Address(at.0 & !(WorkingSet::BLOCK - 1));
         let mut block = Piece { start, bytes: vec![0; BLOCK] };

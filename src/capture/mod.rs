@@ -17,4 +17,4 @@ mod stop;
 pub use copied::{Copied, CopiedMemory, Depth};
 pub use gate::{Gate, Look, Schedule};
 pub use harm::is_unnoticed;
-pub use stop::{Arrival, Ask, Catch, Stops};
+pub use stop::{Arrival, Ask, Catch, Stops, Watch};

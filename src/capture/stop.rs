@@ -99,6 +99,16 @@ pub struct Catch {
     pub interrupted: Option<Syscall>,
 }
 
+/// Whoever has threads stopped: what a catch needs of it.
+pub trait Watch {
+    /// The memory of the process of a thread that was asked, and its gate.
+    fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)>;
+
+    /// Read what belongs to the moment at which `copied` was filled and is not
+    /// in it, while the thread is held, until `deadline`.
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant);
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum Urgency {
     /// It was not tried yet.
@@ -250,13 +260,7 @@ impl Stops {
     }
 
     /// Take the next thread that has arrived, waiting for one until `until`.
-    ///
-    /// `of` gives the memory and the gate of a thread that was asked.
-    pub fn next<'a>(
-        &mut self,
-        until: Instant,
-        of: impl Fn(Tid) -> Option<(&'a LiveMemory, &'a Gate)>,
-    ) -> Option<Arrival> {
+    pub fn next(&mut self, until: Instant, watch: &mut dyn Watch) -> Option<Arrival> {
         let began = Instant::now();
         let awake = if self.in_vain == 0 { SPIN } else { Duration::ZERO };
         self.in_vain = self.in_vain.saturating_sub(1);
@@ -276,8 +280,10 @@ impl Stops {
                 Ok(Some(ptrace::Event::Stopped { tid, signal })) => {
                     let stopped = Stopped { tid, signal, tracer: PhantomData };
                     let Some(pending) = self.pending.remove(&tid) else { continue };
-                    let Some((memory, gate)) = of(tid) else { continue };
-                    if let Some(caught) = self.catch(stopped, pending, memory, gate) {
+                    if watch.of(tid).is_none() {
+                        continue;
+                    }
+                    if let Some(caught) = self.catch(stopped, pending, watch) {
                         return Some(Arrival::Caught(caught));
                     }
                     return Some(Arrival::Ended(tid));
@@ -313,16 +319,18 @@ impl Stops {
         &mut self,
         stopped: Stopped,
         pending: Pending,
-        memory: &LiveMemory,
-        gate: &Gate,
+        watch: &mut dyn Watch,
     ) -> Option<Catch> {
         self.calls += 3;
         let Pending { ask: Ask { tid, mut copied, schedule, at, ran }, running } = pending;
         let kernel = stopped.registers().ok()?;
         let registers = registers::from_kernel(&kernel);
         let sp = Address(registers.get(Architecture::HOST.sp())?);
-        let in_time = copied.fill(memory, sp, Some(running + LONGEST));
+        let deadline = running + LONGEST;
+        let (memory, gate) = watch.of(tid)?;
+        let in_time = copied.fill(memory, sp, Some(deadline));
         let after = gate.schedule().ok().flatten();
+        watch.inspect(tid, &mut copied, deadline);
         let queued = schedule.zip(after).map(|(before, after)| {
             // The kernel counts the waiting of a thread when it ends. One that
             // waited for longer than it is since that moment waited at it. One

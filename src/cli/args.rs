@@ -126,6 +126,13 @@ pub(super) struct Record {
     #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
     pub(super) command: Vec<OsString>,
 
+    /// Watch the processes that it starts, too
+    ///
+    /// Children and their children, those that are there and those that begin while
+    /// it is watched. Each process has a root frame of its own.
+    #[arg(short, long, help_heading = "Target")]
+    pub(super) subprocesses: bool,
+
     /// How long to record, as 10, 10s, 500ms, 2m or 1h [default: until Ctrl-C]
     #[arg(
         short,
@@ -223,6 +230,10 @@ pub(super) struct Dump {
         allow_negative_numbers = true
     )]
     pub(super) pids: Vec<Pid>,
+
+    /// Show the processes that it started, too, and those that they started
+    #[arg(short, long)]
+    pub(super) subprocesses: bool,
 
     /// Print JSON
     #[arg(short, long, action = ArgAction::SetTrue)]

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     output::{Format, Lines, Mode, Options, Paths, Threads},
+    sampler::Scope,
     task::Pid,
 };
 
@@ -44,6 +45,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) targets: Targets,
+    pub(super) scope: Scope,
     pub(super) place: Place,
     pub(super) format: Format,
     pub(super) options: Options,
@@ -66,6 +68,7 @@ pub(super) enum Language {
 #[derive(Clone, Debug)]
 pub(super) struct Dump {
     pub(super) targets: Targets,
+    pub(super) scope: Scope,
     pub(super) language: Language,
     pub(super) paths: Paths,
 }
@@ -97,6 +100,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     let together = typed.function || typed.nolineno;
     Ok(Record {
         targets,
+        scope: scope(typed.subprocesses),
         place,
         format,
         options: Options {
@@ -119,6 +123,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
 pub(super) fn dump(typed: args::Dump) -> Dump {
     Dump {
         targets: processes(typed.pids),
+        scope: scope(typed.subprocesses),
         language: if typed.json { Language::Json } else { Language::Text },
         paths: paths(typed.full_filenames),
     }
@@ -127,6 +132,10 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
 /// What a snapshot is to be.
 pub(super) fn capture(typed: args::Capture) -> Capture {
     Capture { pid: typed.pid, directory: typed.output }
+}
+
+fn scope(subprocesses: bool) -> Scope {
+    if subprocesses { Scope::Descendants } else { Scope::Named }
 }
 
 fn paths(full: bool) -> Paths {

@@ -185,7 +185,11 @@ impl Work {
 
     /// Record and write; the lines to say when the files are in their places.
     fn run(self, control: &Control, events: &Sender<Event>) -> anyhow::Result<Vec<String>> {
-        let options = sampler::Options { rate: self.job.options.rate, duration: self.job.duration };
+        let options = sampler::Options {
+            rate: self.job.options.rate,
+            duration: self.job.duration,
+            scope: self.job.scope,
+        };
         let recorded = sampler::record(&self.targets, &options, control);
         let _ = events.send(Event::Watched);
         let (profile, costs, names) = match recorded {

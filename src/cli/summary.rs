@@ -24,9 +24,13 @@ pub(super) fn lines(
     let samples = output::samples(profile, options.mode);
     let mut lines = vec![
         format!(
-            "Wrote {file}: {} {} samples in {}",
+            "Wrote {file}: {} {} samples{} in {}",
             count(samples),
             options.mode.name(),
+            match costs.met.watched {
+                0 | 1 => String::new(),
+                several => format!(" of {} processes", count(several)),
+            },
             time(costs.duration)
         ),
         cost(costs),
@@ -113,8 +117,12 @@ pub(super) fn progress(control: &Control, elapsed: Duration, whole: Option<Durat
     let of = whole.map(|whole| format!(" / {}", clock(whole))).unwrap_or_default();
     let ticks = control.ticks.load(Ordering::Relaxed);
     let rate = u128::from(ticks) * 10_000 / elapsed.as_millis().max(1);
+    let processes = match control.processes.load(Ordering::Relaxed) {
+        0 | 1 => String::new(),
+        several => format!(" in {} processes", count(several)),
+    };
     format!(
-        "{}{of}  {} running, {} blocked at {}.{} Hz  (Ctrl-C ends and writes)",
+        "{}{of}  {} running, {} blocked{processes} at {}.{} Hz  (Ctrl-C ends and writes)",
         clock(elapsed),
         count(control.running.load(Ordering::Relaxed)),
         count(control.blocked.load(Ordering::Relaxed)),

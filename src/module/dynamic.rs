@@ -14,6 +14,8 @@ pub(super) struct Dynamic {
     pub(super) symbols: Option<(u64, usize)>,
     pub(super) strings: Option<(u64, usize)>,
     pub(super) got: Option<u64>,
+    /// The hash table by which the dynamic linker looks names up.
+    pub(super) gnu_hash: Option<u64>,
 }
 
 const ENTRY: usize = 16;
@@ -60,6 +62,7 @@ impl Dynamic {
             symbols: symbols.zip(count.and_then(len)),
             strings: strings.zip(strings_len),
             got: address(elf::DT_PLTGOT),
+            gnu_hash: address(elf::DT_GNU_HASH),
         })
     }
 }

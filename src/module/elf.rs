@@ -159,6 +159,10 @@ impl Segment {
         self.flags & elf::PF_X.0 != 0
     }
 
+    pub(super) fn is_writable(&self) -> bool {
+        self.flags & elf::PF_W.0 != 0
+    }
+
     /// How far `address` is into what the file holds of this segment.
     pub(super) fn position(&self, address: u64) -> Option<u64> {
         address.checked_sub(self.address).filter(|&into| into < self.file_size)

@@ -239,6 +239,16 @@ impl Image {
         self.at((*self.eh_frame.get_or_init(find))?)
     }
 
+    /// The table by which the dynamic linker looks names up.
+    pub(super) fn gnu_hash(&self) -> Option<u64> {
+        self.dynamic.gnu_hash
+    }
+
+    /// Where the dynamic symbols and their names are.
+    pub(super) fn dynamic_tables(&self) -> Option<(u64, u64)> {
+        Some((self.dynamic.symbols?.0, self.dynamic.strings?.0))
+    }
+
     pub(super) fn got_address(&self) -> Option<u64> {
         self.by_header(".got").map(|got| got.address).or(self.dynamic.got)
     }

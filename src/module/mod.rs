@@ -14,6 +14,7 @@ mod elf;
 mod file;
 mod image;
 mod modules;
+mod named;
 mod open;
 mod space;
 

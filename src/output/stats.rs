@@ -1,6 +1,8 @@
 //! What a recording did and cost, as JSON. `docs/output.md` says what the keys
 //! mean.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -15,14 +17,18 @@ pub fn stats(profile: &Profile, costs: &Costs) -> Value {
         .zip(costs.ends)
         .map(|(end, count)| (end.key().into(), count.into()))
         .collect();
+    let sampled = sampled(profile);
     let processes: Vec<Value> = profile
         .processes()
         .iter()
-        .map(|process| {
+        .zip(sampled)
+        .map(|(process, (samples, cpu))| {
             json!({
                 "pid": process.pid.0,
                 "command": process.command,
                 "kernel_cpu_seconds": process.kernel_cpu.as_secs_f64(),
+                "sampled_cpu_seconds": cpu.as_secs_f64(),
+                "samples": samples,
             })
         })
         .collect();
@@ -59,8 +65,27 @@ pub fn stats(profile: &Profile, costs: &Costs) -> Value {
         },
         "system_calls": costs.system_calls,
         "processes": processes,
+        "met": {
+            "watched": costs.met.watched,
+            "missed": costs.met.missed,
+            "refused": costs.met.refused,
+        },
         "notes": costs.notes,
     })
+}
+
+/// The samples of each process, and the CPU time that they stand for.
+fn sampled(profile: &Profile) -> Vec<(u64, Duration)> {
+    let mut sums = vec![(0, Duration::ZERO); profile.processes().len()];
+    for (key, weight) in profile.samples() {
+        let thread = profile.threads().get(key.thread.0 as usize);
+        let sum = thread.and_then(|thread| sums.get_mut(thread.process.0 as usize));
+        if let Some((samples, cpu)) = sum {
+            *samples += weight.ticks;
+            *cpu += weight.cpu;
+        }
+    }
+    sums
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a time in microseconds, to be read by people")]

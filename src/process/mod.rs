@@ -1,7 +1,9 @@
 //! The live target: a process of this machine, and what the kernel says of it.
 
 pub mod access;
+pub mod children;
 mod memory;
+mod roots;
 
 use std::{
     fs::{self, File},
@@ -11,12 +13,14 @@ use std::{
         unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
+pub use roots::Roots;
 
 use crate::{
     snapshot::{Mapping, Root, maps},
@@ -34,7 +38,7 @@ pub struct Process {
     task: File,
     /// `/proc/PID/root`, held open: the files below it can be reached even
     /// after the process has ended.
-    root: File,
+    root: Arc<File>,
     /// `/proc/PID/task/PID/stat`, for the state of the first thread.
     leader: File,
     clock: Option<ClockId>,
@@ -61,7 +65,7 @@ impl Process {
             pid,
             fd,
             task: by_path("task")?,
-            root: by_path("root").or_else(|error| of_thread().ok_or(error))?,
+            root: Arc::new(by_path("root").or_else(|error| of_thread().ok_or(error))?),
             leader: File::open(path(&format!("task/{pid}/stat")))?,
             clock: clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.0)).ok(),
         })
@@ -139,9 +143,16 @@ impl Process {
 
     /// Its number in the innermost namespace that it is in.
     pub fn namespace_pid(&self) -> Pid {
-        let status = procfs::process::Status::from_file(format!("/proc/{}/status", self.pid));
+        Pid(self.namespace_tid(Tid(self.pid.0)).0)
+    }
+
+    /// The number of one of its threads in the innermost namespace that it is
+    /// in.
+    pub fn namespace_tid(&self, tid: Tid) -> Tid {
+        let path = format!("/proc/{}/task/{tid}/status", self.pid);
+        let status = procfs::process::Status::from_file(path);
         let inner = status.ok().and_then(|status| status.nspid?.last().copied());
-        inner.map_or(self.pid, Pid)
+        inner.map_or(tid, Tid)
     }
 
     /// Its command line, or its name in brackets where it has none.

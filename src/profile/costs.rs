@@ -37,8 +37,22 @@ pub struct Costs {
     pub sampled_cpu: Duration,
     /// System calls made in order to read the targets.
     pub system_calls: u64,
+    /// Processes, by what became of them.
+    pub met: Met,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
+}
+
+/// Processes that were to be watched, by what became of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// They were watched.
+    pub watched: u64,
+    /// They were found, and had ended before they could be looked at. Those
+    /// that begin and end between two looks are not found.
+    pub missed: u64,
+    /// They may not be watched.
+    pub refused: u64,
 }
 
 /// Samples of single threads, by how they were got.

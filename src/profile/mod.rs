@@ -5,7 +5,7 @@ mod costs;
 
 use std::time::Duration;
 
-pub use costs::{Caught, Costs, Histogram};
+pub use costs::{Caught, Costs, Histogram, Met};
 use rustc_hash::FxHashMap;
 
 use crate::{

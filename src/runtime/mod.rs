@@ -8,12 +8,12 @@
 
 pub mod python;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
-    stack::ManagedFrame,
+    stack::{ManagedFrame, ModuleId},
     task::Tid,
 };
 
@@ -30,8 +30,16 @@ pub trait Runtime: fmt::Debug + Send {
     ///
     /// This runs while the target waits: it follows pointers and decodes
     /// nothing that it need not. `thread` is its number in its own namespace.
-    /// `None` when the thread is not the runtime's.
-    fn trace(&mut self, thread: Tid, memory: &dyn Memory) -> Option<Trace>;
+    /// `trace` is cleared and filled; whether the thread is the runtime's.
+    fn trace(&mut self, thread: Tid, memory: &dyn Memory, trace: &mut Trace) -> bool;
+
+    /// Whether `at`, on which the thread of `trace` waits, belongs to the
+    /// interpreter lock.
+    fn is_lock(&mut self, trace: &Trace, at: Address, memory: &dyn Memory) -> bool;
+
+    /// The code of the interpreter's loop, in the addresses of its image, for
+    /// [`Entry::Holds`]; none where every entry is [`Entry::Within`].
+    fn loops(&self) -> &[(ModuleId, Range<u64>)];
 
     /// Give the frames of a trace their names. `memory` is what it was made
     /// from.

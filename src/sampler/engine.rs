@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use super::watched::{Asked, Watched};
+use super::{
+    language::Language,
+    watched::{Asked, Watched},
+};
 use crate::{
     capture::{Ask, Catch, Copied, CopiedMemory, Look, is_unnoticed},
-    memory::Address,
+    memory::{Address, Memory},
     module::Modules,
     process::{LiveMemory, Process},
     snapshot::{Architecture, Mapping, Registers},
     stack::{End, Stack},
     task::{State, Tid},
-    unwind::{Tables, Unwinder},
+    unwind::{Extent, Tables, Unwinder, Wanted},
 };
 
 /// A process that is looked at.
@@ -28,6 +31,10 @@ pub(super) struct Engine {
     halted: Option<bool>,
     /// Copies that are not needed any more, to be filled again.
     spare: Vec<Copied>,
+    /// The language runtime, if one was found.
+    pub(super) language: Language,
+    /// Where the native frames of the stack lie that is being unwound.
+    extents: Vec<Extent>,
 }
 
 /// So many spare copies are kept: as many threads as are held at one time in
@@ -70,22 +77,51 @@ impl Engine {
         let mappings = process.mappings()?;
         let memory = LiveMemory::new(process.pid());
         let unwinder = Unwinder::new(mappings.clone(), process.root(), tables.clone());
-        let read = Instant::now();
-        Ok(Self { process, memory, unwinder, mappings, read, halted: None, spare: Vec::new() })
+        Ok(Self {
+            process,
+            memory,
+            unwinder,
+            mappings,
+            read: Instant::now(),
+            halted: None,
+            spare: Vec::new(),
+            language: Language::default(),
+            extents: Vec::new(),
+        })
     }
 
     /// A new tick begins.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) fn begin(&mut self, now: Instant, modules: &mut Modules) {
         self.halted = None;
         if now.saturating_duration_since(self.read) >= STALE {
             self.refresh(now);
         }
+        let Self { language, unwinder, memory, .. } = self;
+        language.look_for(now, unwinder.space_mut(), modules, memory);
+    }
+
+    /// Follow the managed frames of a thread that was copied, and keep in the
+    /// copy what had to be read for it.
+    pub(super) fn inspect(
+        &mut self,
+        watched: &mut Watched,
+        copied: &mut Copied,
+        deadline: Option<Instant>,
+    ) {
+        let Some(runtime) = self.language.runtime() else { return };
+        let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working).until(deadline);
+        let mut trace = watched.trace.take().unwrap_or_default();
+        if runtime.trace(watched.inner, &memory, &mut trace) {
+            watched.trace = Some(trace);
+        }
+        copied.keep(memory.into_late());
     }
 
     /// The process runs another program now.
     pub(super) fn start_over(&mut self, tables: &Tables) {
         self.mappings = self.process.mappings().unwrap_or_default();
         self.unwinder = Unwinder::new(self.mappings.clone(), self.process.root(), tables.clone());
+        self.language = Language::default();
         self.read = Instant::now();
     }
 
@@ -98,6 +134,7 @@ impl Engine {
         }
         self.mappings.clone_from(&mappings);
         self.unwinder.update(mappings);
+        self.language.changed();
         true
     }
 
@@ -163,6 +200,7 @@ impl Engine {
         loop {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
+            self.inspect(watched, &mut copied, None);
             let (stack, short) = self.unwind(modules, registers, &mut copied, watched);
             // Only what was read before this is known to belong together.
             let slept = match watched.seen {
@@ -213,20 +251,29 @@ impl Engine {
         copied: &mut Copied,
         watched: &mut Watched,
     ) -> (Stack, bool) {
-        let mut frames = Vec::new();
         let mut again = true;
         loop {
+            let mut frames = Vec::new();
             let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working);
-            let walk = self.unwinder.unwind(modules, registers, &memory, &mut frames);
+            let mut wanted = match &watched.trace {
+                Some(_) => self.language.wanted(&mut self.extents),
+                None => Wanted::Code,
+            };
+            let thread = (registers, &memory as &dyn Memory);
+            let walk = self.unwinder.unwind_with(modules, thread, &mut frames, &mut wanted);
             let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
+            let renew = again && walk.unmapped.is_some();
+            if !renew && let Some(trace) = &watched.trace {
+                frames = self.language.merge(trace, frames, &self.extents, &memory);
+            }
             copied.keep(memory.into_late());
-            if again && walk.unmapped.is_some() {
+            if renew {
                 again = false;
                 let now = Instant::now();
-                if now.saturating_duration_since(self.read) >= REFRESH && self.refresh(now) {
-                    frames.clear();
-                    continue;
+                if now.saturating_duration_since(self.read) >= REFRESH {
+                    self.refresh(now);
                 }
+                continue;
             }
             if !short && let Some(sp) = registers.get(Architecture::HOST.sp()) {
                 watched.depth.learn(Address(sp), walk.highest);

@@ -3,6 +3,8 @@
 
 mod clock;
 mod engine;
+mod follow;
+mod language;
 mod once;
 mod quiet;
 mod recorder;
@@ -22,7 +24,7 @@ pub use recorder::record;
 
 use crate::{
     module::Modules,
-    process::Process,
+    process::{Process, Roots},
     profile::{Costs, Profile},
     snapshot::{Registers, Root},
     stack::Stack,
@@ -36,6 +38,17 @@ pub struct Options {
     pub rate: f64,
     /// How long; `None` until told to stop or until every target has ended.
     pub duration: Option<Duration>,
+    /// Which processes.
+    pub scope: Scope,
+}
+
+/// Which processes are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that were named.
+    Named,
+    /// Their descendants too, as they come and go.
+    Descendants,
 }
 
 /// What another thread may see and say while a recording runs.
@@ -49,6 +62,8 @@ pub struct Control {
     pub running: AtomicU64,
     /// Samples of blocked threads so far.
     pub blocked: AtomicU64,
+    /// Processes that are watched now.
+    pub processes: AtomicU64,
 }
 
 /// What a recording brings home.
@@ -67,8 +82,8 @@ pub struct Recording {
     pub targets_ended: bool,
     /// Targets that could not be watched, while others could.
     pub refused: Vec<Error>,
-    /// The targets, still held: this keeps the files of the origins within reach.
-    pub processes: Vec<Process>,
+    /// The roots of the origins, still held: this keeps their files within reach.
+    pub roots: Roots,
 }
 
 /// Where symbols of a process that lie in no module are found.
@@ -144,12 +159,11 @@ impl Error {
     }
 }
 
-/// Take hold of a process, if it may be watched.
+/// Take hold of a process that nobody else traces.
 fn open(pid: Pid) -> Result<Process, Error> {
     let process = Process::open(pid).map_err(|source| Error::new(pid, source))?;
     if process.is_traced() {
         return Err(Error::Forbidden(pid));
     }
-    process.mappings().map_err(|source| Error::new(pid, source))?;
     Ok(process)
 }

@@ -16,7 +16,7 @@ use super::{
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Copied, Gate, Look, Stops},
+    capture::{Arrival, Copied, Gate, Look, Stops, Watch},
     memory::{Address, Piece},
     module::Modules,
     process::{LiveMemory, Process},
@@ -131,6 +131,8 @@ fn trace(target: Pid) -> Result<Looked, Error> {
     let engine = engine.map_err(|source| Error::new(target, source))?;
     let mut looked =
         Looked { engine, modules: Modules::default(), threads: Vec::new(), note: String::new() };
+    let Looked { engine, modules, .. } = &mut looked;
+    engine.begin(Instant::now(), modules);
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
@@ -151,6 +153,7 @@ impl Looked {
         let now = Instant::now();
         let mut watched = Watched::new(tid, ThreadId(0), gate, now);
         watched.seen = watched.gate.schedule().ok()?;
+        watched.inner = self.engine.process.namespace_tid(tid);
         let nothing = Sample {
             state: State::Running,
             registers: Registers::unknown(),
@@ -194,12 +197,8 @@ impl Looked {
     fn collect(&mut self, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let engine = &self.engine;
-            let of = |tid| {
-                let (watched, _) = waiting.get(&tid)?;
-                Some((&engine.memory, &watched.gate))
-            };
-            let caught = match stops.next(until, of) {
+            let mut watch = Waiters { engine: &mut self.engine, waiting: &mut *waiting };
+            let caught = match stops.next(until, &mut watch) {
                 None => return,
                 Some(Arrival::Ended(tid)) => {
                     waiting.remove(&tid);
@@ -217,6 +216,25 @@ impl Looked {
             } else if stops.ask(self.engine.ask(watched, at)).is_err() {
                 waiting.remove(&tid);
             }
+        }
+    }
+}
+
+/// The threads that are awaited.
+struct Waiters<'a> {
+    engine: &'a mut Engine,
+    waiting: &'a mut FxHashMap<Tid, Waiting>,
+}
+
+impl Watch for Waiters<'_> {
+    fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)> {
+        let (watched, _) = self.waiting.get(&tid)?;
+        Some((&self.engine.memory, &watched.gate))
+    }
+
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
+        if let Some((watched, _)) = self.waiting.get_mut(&tid) {
+            self.engine.inspect(watched, copied, Some(deadline));
         }
     }
 }

@@ -14,15 +14,18 @@ use nix::sys::{
 use procfs::FromRead;
 
 use super::{
-    Control, Error, Options, Recording,
+    Control, Error, Options, Recording, Scope,
     clock::{Clock, Tick},
+    follow::Follower,
     open,
-    shared::Shared,
+    shared::{NO_DESCRIPTORS, Shared},
     target::Target,
 };
 use crate::{
-    capture::{Arrival, Stops},
-    task::Pid,
+    capture::{Arrival, Copied, Gate, Stops, Watch},
+    process::{LiveMemory, access, children::Found},
+    profile::Met,
+    task::{Pid, Tid},
     unwind::Tables,
 };
 
@@ -93,11 +96,26 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Of so many descendants that may not be watched is told why.
+const TOLD: u64 = 8;
+
+/// Since when a process that is found is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// It was there before the recording began, or may have been.
+    Unknown,
+    /// It has begun since.
+    Born,
+}
+
 struct Recorder<'a> {
     options: &'a Options,
     control: &'a Control,
+    /// Those that have not ended.
     targets: Vec<Target>,
     refused: Vec<Error>,
+    /// Where descendants are watched, too.
+    follower: Option<Follower>,
     stops: Stops,
     shared: Shared,
     clock: Clock,
@@ -111,38 +129,104 @@ struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     fn new(pids: &[Pid], options: &'a Options, control: &'a Control) -> Result<Self, Error> {
         let began = Instant::now();
-        let mut shared = Shared::new(Tables::background(), began);
-        let mut targets = Vec::new();
-        let mut refused = Vec::new();
-        for &pid in pids {
-            let target = open(pid).and_then(|process| {
-                Target::new(process, &mut shared, began).map_err(|source| Error::new(pid, source))
-            });
-            match target {
-                Ok(target) => targets.push(target),
-                Err(error) => refused.push(error),
-            }
-        }
-        if targets.is_empty() {
-            return Err(refused.into_iter().next().unwrap_or(Error::NoSuchProcess(Pid(0))));
-        }
         raise_descriptor_limit();
-        // The kernel otherwise wakes this thread up to 50 µs late, to save power.
-        let _ = set_timerslack(1);
-        let clock = Clock::new(options.rate, fastrand::Rng::new());
-        let stops = Stops::default();
-        Ok(Self {
+        let follows = options.scope == Scope::Descendants;
+        let mut recorder = Self {
             options,
             control,
-            targets,
-            refused,
-            stops,
-            shared,
-            clock,
+            targets: Vec::new(),
+            refused: Vec::new(),
+            follower: follows.then(|| Follower::new(pids, began)),
+            stops: Stops::default(),
+            shared: Shared::new(Tables::background(), began),
+            clock: Clock::new(options.rate, fastrand::Rng::new()),
             began,
             arrived: Vec::new(),
             hasty: 0,
-        })
+        };
+        for &pid in pids {
+            match recorder.watch(pid) {
+                Ok(target) => recorder.targets.push(target),
+                Err(error) => recorder.refused.push(error),
+            }
+        }
+        if let Some(follower) = &mut recorder.follower {
+            let found = follower.look_now(began);
+            // Those that have ended before this began are not missed.
+            recorder.take_in(&Found { missed: 0, ..found }, Age::Unknown);
+        }
+        if recorder.targets.is_empty() {
+            let first = recorder.refused.into_iter().next();
+            return Err(first.unwrap_or(Error::NoSuchProcess(Pid(0))));
+        }
+        // The kernel otherwise wakes this thread up to 50 µs late, to save power.
+        let _ = set_timerslack(1);
+        recorder.clock = Clock::new(options.rate, fastrand::Rng::new());
+        Ok(recorder)
+    }
+
+    /// Begin to watch a process.
+    fn watch(&mut self, pid: Pid) -> Result<Target, Error> {
+        let mut process = open(pid)?;
+        self.shared.roots.hold(&mut process);
+        let target = Target::new(process, &mut self.shared, Instant::now());
+        let target = target.map_err(|source| Error::new(pid, source))?;
+        self.shared.costs.met.watched += 1;
+        Ok(target)
+    }
+
+    /// Look for descendants of the targets that have begun, if it is time.
+    fn follow(&mut self, now: Instant) {
+        let Some(follower) = &mut self.follower else { return };
+        let Some(found) = follower.look(now) else { return };
+        self.take_in(&found, Age::Born);
+        if let Some(follower) = &mut self.follower {
+            follower.rest(now);
+        }
+    }
+
+    /// Watch the descendants that were found, as far as that can be done.
+    fn take_in(&mut self, found: &Found, age: Age) {
+        self.shared.costs.met.missed += found.missed;
+        if found.unheld > 0 {
+            self.shared.note(NO_DESCRIPTORS);
+        }
+        for &pid in &found.born {
+            match self.watch(pid) {
+                Ok(target) if age == Age::Born => self.targets.push(target.from_birth()),
+                Ok(target) => self.targets.push(target),
+                Err(Error::NoSuchProcess(_)) => self.shared.costs.met.missed += 1,
+                Err(error) => self.refuse(pid, &error),
+            }
+        }
+    }
+
+    /// A descendant may not be watched.
+    fn refuse(&mut self, pid: Pid, error: &Error) {
+        let met = &mut self.shared.costs.met;
+        met.refused += 1;
+        if met.refused <= TOLD {
+            let why = match error {
+                // Now: at the end of the recording the facts may be gone.
+                Error::Forbidden(_) => format!(": {}", access::facts(pid).reason()),
+                Error::NoSuchProcess(_) | Error::Io { .. } => String::new(),
+            };
+            self.shared.note(&format!("left out: {error}{why}"));
+        }
+    }
+
+    /// Let go of the targets that have ended, and keep what is known of them.
+    fn retire(&mut self, now: Instant) {
+        let Self { targets, stops, shared, .. } = self;
+        targets.retain_mut(|target| {
+            // A thread that died while it was traced is still to be taken note
+            // of: its parent does not hear of its end before.
+            let stays = !target.has_ended(now) || target.is_awaited(stops);
+            if !stays {
+                target.close(shared);
+            }
+            stays
+        });
     }
 
     fn run(mut self) -> Done {
@@ -180,6 +264,7 @@ impl<'a> Recorder<'a> {
             if self.control.stop.load(Ordering::Relaxed) {
                 return true;
             }
+            self.follow(Instant::now());
             let now = Instant::now();
             if now >= until {
                 return false;
@@ -207,13 +292,17 @@ impl<'a> Recorder<'a> {
         // program was not yet in the way: a thread that it has just pushed
         // from its processor was running.
         let seen = now.checked_sub(WAKING).unwrap_or(now);
-        let mut left = false;
+        let (mut left, mut gone) = (false, false);
         for target in &mut self.targets {
             if target.has_ended(seen) {
+                gone = true;
                 continue;
             }
             left = true;
             target.look(seen, &mut self.stops, &mut self.shared);
+        }
+        if gone {
+            self.retire(seen);
         }
         self.ask(seen);
         for index in 0..self.targets.len() {
@@ -230,6 +319,12 @@ impl<'a> Recorder<'a> {
         self.control.ticks.store(self.shared.costs.ticks, Ordering::Relaxed);
         self.control.running.store(self.shared.runnable, Ordering::Relaxed);
         self.control.blocked.store(self.shared.blocked, Ordering::Relaxed);
+        self.control.processes.store(self.targets.len() as u64, Ordering::Relaxed);
+        if !left && let Some(follower) = &mut self.follower {
+            let found = follower.look_now(seen);
+            self.take_in(&found, Age::Born);
+            left = !found.born.is_empty() && !self.targets.is_empty();
+        }
         left
     }
 
@@ -268,11 +363,11 @@ impl<'a> Recorder<'a> {
     /// have that were asked in the tick of `at`, or, without one, until one has.
     fn take(&mut self, until: Instant, at: Option<Instant>) {
         let Self { targets, stops, arrived, .. } = self;
+        let mut watch = All(targets);
         loop {
             let wanted = at.map_or(arrived.is_empty(), |at| stops.awaits(at));
             let until = if wanted { until } else { Instant::now() };
-            let of = |tid| targets.iter().find_map(|target| target.of(tid));
-            match stops.next(until, of) {
+            match stops.next(until, &mut watch) {
                 Some(arrival) => arrived.push(arrival),
                 None => return,
             }
@@ -296,12 +391,44 @@ impl<'a> Recorder<'a> {
     }
 }
 
+/// The targets, for whom threads are stopped.
+struct All<'a>(&'a mut [Target]);
+
+impl Watch for All<'_> {
+    fn of(&self, tid: Tid) -> Option<(&LiveMemory, &Gate)> {
+        self.0.iter().find_map(|target| target.of(tid))
+    }
+
+    fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
+        for target in self.0.iter_mut() {
+            target.inspect(tid, copied, deadline);
+        }
+    }
+}
+
 impl Done {
+    /// Say how many processes were not watched, beside those that were named.
+    fn tell_of_unwatched(&mut self) {
+        let Met { missed, refused, .. } = self.shared.costs.met;
+        if let Some(more @ 1..) = refused.checked_sub(TOLD) {
+            self.shared.note(&format!("left out: {more} more processes that may not be watched"));
+        }
+        match missed {
+            0 => {}
+            1 => self.shared.note("1 process ended before it could be looked at"),
+            many => {
+                self.shared.note(&format!("{many} processes ended before they could be looked at"));
+            }
+        }
+    }
+
     fn recording(mut self) -> Recording {
         for target in &mut self.targets {
             target.close(&mut self.shared);
         }
-        let Shared { profile, modules, mut costs, origins, calls, .. } = self.shared;
+        self.tell_of_unwatched();
+        let Shared { profile, modules, mut costs, origins, roots, calls, .. } = self.shared;
+        costs.met.refused += self.refused.len() as u64;
         costs.duration = self.duration;
         costs.kernel_cpu = profile.processes().iter().map(|process| process.kernel_cpu).sum();
         costs.system_calls = calls + self.calls;
@@ -316,8 +443,7 @@ impl Done {
         let status = procfs::process::Status::from_file("/proc/self/status");
         let peak = status.ok().and_then(|status| status.vmhwm);
         costs.own_memory = peak.unwrap_or(0) * 1024;
-        let processes = self.targets.into_iter().map(|target| target.engine.process).collect();
         let (refused, targets_ended) = (self.refused, self.targets_ended);
-        Recording { profile, costs, modules, origins, targets_ended, refused, processes }
+        Recording { profile, costs, modules, origins, targets_ended, refused, roots }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     module::Modules,
-    process::Process,
+    process::{Process, Roots},
     profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
     stack::{End, Stack},
     task::{State, Tid},
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) tables: Tables,
     pub(super) costs: Costs,
     pub(super) origins: Vec<Origin>,
+    /// Where the files of all processes are, also of those that have ended.
+    pub(super) roots: Roots,
     /// System calls made in order to look at threads.
     pub(super) calls: u64,
     began: Instant,
@@ -62,6 +64,7 @@ impl Shared {
             tables,
             costs: Costs::default(),
             origins: Vec::new(),
+            roots: Roots::default(),
             calls: 0,
             began,
             runnable: 0,

@@ -15,7 +15,7 @@ use super::{
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Gate, Look, Schedule, Stops},
+    capture::{Arrival, Catch, Copied, Gate, Look, Schedule, Stops},
     process::{LiveMemory, Process},
     profile::ProcessId,
     snapshot::Registers,
@@ -43,6 +43,9 @@ pub(super) struct Target {
     checked: Instant,
     /// The tick before this one.
     looked: Instant,
+    /// Whether it is in a namespace of its own, in which its threads have other
+    /// numbers.
+    is_in_namespace: bool,
     /// Whether the threads that sleep need be looked at one by one.
     quiet: Quiet,
     /// CPU time when watching began, and when it was last read.
@@ -76,8 +79,9 @@ impl Target {
     pub(super) fn new(process: Process, shared: &mut Shared, now: Instant) -> io::Result<Self> {
         let cpu = process.cpu_time().unwrap_or_default();
         let program = Program::of(&process);
-        let id = shared.add_process(&process);
+        let is_in_namespace = process.namespace_pid() != process.pid();
         let engine = Engine::new(process, &shared.tables)?;
+        let id = shared.add_process(&engine.process);
         Ok(Self {
             engine,
             id,
@@ -91,9 +95,23 @@ impl Target {
             program,
             checked: now,
             looked: now,
+            is_in_namespace,
             quiet: Quiet::default(),
             cpu: [cpu; 2],
         })
+    }
+
+    /// The same of a process that has begun since all others were looked at:
+    /// what it has done before it was found counts, too.
+    pub(super) fn from_birth(mut self) -> Self {
+        self.cpu = [Duration::ZERO; 2];
+        self.listed_once = true;
+        self
+    }
+
+    /// Whether a thread of it was asked to stop, and has not arrived.
+    pub(super) fn is_awaited(&self, stops: &Stops) -> bool {
+        self.threads.keys().any(|&tid| stops.is_pending(tid))
     }
 
     /// Whether the process has ended; asked of the kernel as often as threads
@@ -110,6 +128,14 @@ impl Target {
         Some((&self.engine.memory, &watched.gate))
     }
 
+    /// Read what else belongs to the moment of a copy, if the thread is one of
+    /// this process.
+    pub(super) fn inspect(&mut self, tid: Tid, copied: &mut Copied, deadline: Instant) {
+        if let Some(watched) = self.threads.get_mut(&tid) {
+            self.engine.inspect(watched, copied, Some(deadline));
+        }
+    }
+
     /// The CPU time that the process has used while it was watched.
     pub(super) fn cpu(&mut self) -> Duration {
         let [first, last] = &mut self.cpu;
@@ -124,7 +150,7 @@ impl Target {
     /// that, for a thread that stops gives its processor to another, which then
     /// would be seen to run.
     pub(super) fn look(&mut self, now: Instant, stops: &mut Stops, shared: &mut Shared) {
-        self.engine.begin(now);
+        self.engine.begin(now, &mut shared.modules);
         if now.saturating_duration_since(self.checked) >= CHECK {
             self.checked = now;
             self.cpu();
@@ -265,6 +291,9 @@ impl Target {
                     // the first.
                     let mut watched = Watched::new(tid, id, gate, self.looked);
                     watched.counted = self.listed_once.then(Schedule::default);
+                    if self.is_in_namespace {
+                        watched.inner = process.namespace_tid(tid);
+                    }
                     self.threads.insert(tid, watched);
                     self.quiet.forget();
                 }
@@ -319,6 +348,10 @@ impl Target {
             shared.name_thread(watched.id, &self.engine.process, watched.tid);
         }
         shared.calls += self.engine.memory.reads();
+        shared.costs.unmerged += self.engine.language.unmerged;
+        for note in self.engine.language.runtime().map(|it| it.notes()).unwrap_or_default() {
+            shared.note(&note);
+        }
         let cpu = self.cpu();
         shared.set_cpu(self.id, cpu);
     }

@@ -6,6 +6,7 @@ use crate::{
     capture::{Catch, Depth, Gate, Look, Schedule},
     memory::WorkingSet,
     profile::{StackId, ThreadId},
+    runtime::Trace,
     stack::End,
     task::{State, Tid},
 };
@@ -39,6 +40,11 @@ pub(super) struct Watched {
     pub(super) asked: Option<Asked>,
     pub(super) depth: Depth,
     pub(super) working: WorkingSet,
+    /// Its managed frames, as they were last followed; `None` while it is not
+    /// known to have any.
+    pub(super) trace: Option<Trace>,
+    /// Its number in its own namespace.
+    pub(super) inner: Tid,
     /// How often it was counted.
     pub(super) samples: u64,
 }
@@ -153,6 +159,8 @@ impl Watched {
             asked: None,
             depth: Depth::default(),
             working: WorkingSet::default(),
+            trace: None,
+            inner: tid,
             samples: 0,
         }
     }

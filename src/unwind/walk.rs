@@ -160,6 +160,11 @@ impl Unwinder {
         &self.space
     }
 
+    /// The images of the process, to open more of them.
+    pub fn space_mut(&mut self) -> &mut AddressSpace {
+        &mut self.space
+    }
+
     /// Unwind the thread that has `registers`. Its frames are appended to
     /// `frames`, innermost first.
     pub fn unwind(

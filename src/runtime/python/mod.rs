@@ -6,7 +6,13 @@
 //!   sections)    threads)
 //! ```
 
+pub mod detect;
 pub mod layout;
+pub mod names;
+pub mod objects;
+pub mod offsets;
+pub mod tables;
+pub mod threads;
 
 use super::Runtime;
 use crate::{

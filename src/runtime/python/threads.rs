@@ -1,0 +1,291 @@
+//! Which thread state belongs to which thread of the kernel's, and what it has
+//! to do with the interpreter lock.
+
+use std::ops::Range;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    detect::{Found, LockVariable, Variables},
+    layout::{Collecting, Gil, InterpreterState, RuntimeState, ThreadState},
+};
+use crate::{
+    memory::{Address, Memory},
+    runtime::Lock,
+    task::Tid,
+};
+
+/// How many interpreters, and how many threads of all of them, are looked at.
+const MAX_INTERPRETERS: usize = 4096;
+const MAX_THREADS: usize = 1 << 16;
+
+/// How many times a thread that is no Python thread is asked for, at most,
+/// before the lists are read again for its sake.
+const MAX_PATIENCE: u32 = 128;
+
+/// `sizeof (struct _gil_runtime_state)` (Include/internal/pycore_gil.h): the
+/// mutexes and conditions that threads wait for the lock by are in it.
+pub const LOCK_SIZE: u64 = 208;
+
+/// The threads of all interpreters of a process.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    runtime: Address,
+    variables: Variables,
+    layout: (RuntimeState, InterpreterState, ThreadState),
+    thread_number: u32,
+    known: FxHashMap<Tid, Known>,
+    unknown: FxHashMap<Tid, Patience>,
+    notes: FxHashSet<&'static str>,
+    said: FxHashSet<&'static str>,
+}
+
+/// A thread that was found in the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    state: Address,
+    /// Its `pthread_t`, where only the C library says its number.
+    pthread: Option<Address>,
+}
+
+/// A thread that was not, and how much longer it is taken for none of Python's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    left: u32,
+    next: u32,
+}
+
+impl Threads {
+    /// Those of the interpreter that was found. Nothing is read yet.
+    pub fn new(found: &Found) -> Self {
+        Self {
+            runtime: found.runtime,
+            variables: found.variables,
+            layout: (found.layout.runtime, found.layout.interpreter, found.layout.thread),
+            thread_number: found.thread_number,
+            known: FxHashMap::default(),
+            unknown: FxHashMap::default(),
+            notes: FxHashSet::default(),
+            said: FxHashSet::default(),
+        }
+    }
+
+    /// The state of `thread`, which is its number in its own namespace; `None`
+    /// when it is no Python thread.
+    ///
+    /// What is known is checked with a read or two each time. The lists are
+    /// read when a thread is not known, or is not what it was; for the sake of
+    /// one that is not in them, ever more rarely.
+    pub fn state(&mut self, thread: Tid, memory: &dyn Memory) -> Option<Address> {
+        if let Some(&known) = self.known.get(&thread) {
+            if self.holds(thread, known, memory) {
+                return Some(known.state);
+            }
+        } else if let Some(patience) = self.unknown.get_mut(&thread)
+            && let Some(left) = patience.left.checked_sub(1)
+        {
+            patience.left = left;
+            return None;
+        }
+        self.read_lists(memory);
+        let found = self.known.get(&thread).map(|known| known.state);
+        if found.is_some() {
+            self.unknown.remove(&thread);
+        } else {
+            // Numbers come and go; what is forgotten is only looked for once more.
+            if self.unknown.len() >= MAX_THREADS {
+                self.unknown.clear();
+            }
+            let patience = self.unknown.entry(thread).or_default();
+            patience.left = patience.next;
+            patience.next = (patience.next * 2 + 1).min(MAX_PATIENCE);
+        }
+        found
+    }
+
+    /// Every thread that is in the lists now, and its state.
+    pub fn all(&mut self, memory: &dyn Memory) -> Vec<(Tid, Address)> {
+        self.read_lists(memory);
+        let mut all: Vec<_> = self.known.iter().map(|(tid, known)| (*tid, known.state)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// What could not be read: a sentence each, each said once.
+    pub fn notes(&mut self) -> Vec<String> {
+        let said = &mut self.said;
+        self.notes.drain().filter(|note| said.insert(note)).map(str::to_owned).collect()
+    }
+
+    /// The interpreter of the thread with this state.
+    pub fn interpreter(&self, state: Address, memory: &dyn Memory) -> Option<Address> {
+        self.layout.2.interpreter.get(memory, state).ok().filter(|at| at.0 != 0)
+    }
+
+    /// What the thread with this state has to do with the interpreter lock, as
+    /// far as its state says it: that it waits only 3.15 says.
+    pub fn lock(&self, state: Address, memory: &dyn Memory) -> Lock {
+        let (_, interpreter, thread) = &self.layout;
+        if interpreter.gil == Gil::None {
+            return Lock::Without;
+        }
+        let says = |flag: i32| flag == 1;
+        if let (Some(holds), Some(wants)) = (thread.holds_gil, thread.gil_requested) {
+            return match (holds.get(memory, state), wants.get(memory, state)) {
+                (Ok(holds), _) if says(holds) => Lock::Held,
+                (_, Ok(wants)) if says(wants) => Lock::Wanted,
+                _ => Lock::Without,
+            };
+        }
+        let held = match interpreter.gil {
+            Gil::Global { holder, absolute: false, .. } => {
+                holder.get(memory, self.runtime).is_ok_and(|holder| holder == state)
+            }
+            Gil::Global { absolute: true, .. } => {
+                let holder = self.variables.holder;
+                holder.is_some_and(|at| memory.get::<Address>(at) == Ok(state))
+            }
+            Gil::Each { last_holder, locked, .. } => {
+                let lock = self.lock_at(state, memory);
+                lock.is_some_and(|lock| {
+                    locked.get(memory, lock).is_ok_and(says)
+                        && last_holder.get(memory, lock) == Ok(state)
+                })
+            }
+            Gil::None => false,
+        };
+        if held { Lock::Held } else { Lock::Without }
+    }
+
+    /// The memory of the lock that the thread with this state needs: one that
+    /// is blocked on a futex in it waits for the lock.
+    pub fn lock_memory(&self, state: Address, memory: &dyn Memory) -> Option<Range<Address>> {
+        let (at, size) = match self.layout.1.gil {
+            Gil::Global { absolute: true, .. } => match self.variables.lock? {
+                LockVariable::At(at, size) => (at, size),
+                LockVariable::Behind(variable, size) => (memory.get(variable).ok()?, size),
+            },
+            _ => (self.lock_at(state, memory)?, LOCK_SIZE),
+        };
+        (at.0 != 0).then(|| at..at.plus(size))
+    }
+
+    /// Whether the collector runs on the thread with this state: it does on the
+    /// one that has the lock. Without locks, on some thread of the interpreter.
+    pub fn collecting(&self, state: Address, memory: &dyn Memory) -> bool {
+        let interpreter = &self.layout.1;
+        let flag = match interpreter.collecting {
+            Collecting::Interpreter(flag) => {
+                let owner = self.interpreter(state, memory);
+                owner.and_then(|owner| flag.get(memory, owner).ok())
+            }
+            Collecting::Runtime(flag) => flag.get(memory, self.runtime).ok(),
+            Collecting::Unknown => {
+                self.variables.collecting.and_then(|flag| memory.get::<i32>(flag).ok())
+            }
+        };
+        let may = || interpreter.gil == Gil::None || self.lock(state, memory) == Lock::Held;
+        flag == Some(1) && may()
+    }
+
+    fn lock_at(&self, state: Address, memory: &dyn Memory) -> Option<Address> {
+        let at = match self.layout.1.gil {
+            Gil::Global { absolute: false, lock, .. } => lock?.of(self.runtime),
+            Gil::Each { pointer, .. } => {
+                pointer.get(memory, self.interpreter(state, memory)?).ok()?
+            }
+            Gil::Global { absolute: true, .. } | Gil::None => return None,
+        };
+        Some(at).filter(|at| at.0 != 0)
+    }
+
+    /// Whether `known` still is the state of `thread`.
+    fn holds(&self, thread: Tid, known: Known, memory: &dyn Memory) -> bool {
+        let layout = &self.layout.2;
+        let number = match (known.pthread, layout.native_thread_id) {
+            (None, Some(number)) => number.get(memory, known.state).ok().and_then(tid),
+            (pthread, _) => {
+                let now = layout.thread_id.get(memory, known.state).ok().map(Address);
+                pthread.filter(|_| now == pthread).and_then(|now| self.number(now, memory))
+            }
+        };
+        // What was freed has the allocator's own words where the links were.
+        let linked = || {
+            let next = layout.next.get(memory, known.state);
+            next.is_ok_and(|next| next.0 % 8 == 0 && next.0 >> 56 == 0)
+        };
+        number == Some(thread) && linked()
+    }
+
+    /// The kernel's number of a thread, as the C library has it.
+    fn number(&self, pthread: Address, memory: &dyn Memory) -> Option<Tid> {
+        let number = memory.get(pthread.plus(self.thread_number.into())).ok()?;
+        Some(Tid(number)).filter(|tid| tid.0 > 0)
+    }
+
+    /// Read the threads of all interpreters anew.
+    fn read_lists(&mut self, memory: &dyn Memory) {
+        let (runtime, interpreter, _) = self.layout;
+        self.known.clear();
+        let (mut seen, mut interpreters) = (FxHashSet::default(), FxHashSet::default());
+        let mut next = runtime.interpreters_head.get(memory, self.runtime).ok();
+        while let Some(at) = next.filter(|at| at.0 != 0) {
+            if interpreters.len() >= MAX_INTERPRETERS {
+                self.notes.insert("there are more interpreters than are looked at");
+                break;
+            }
+            if !interpreters.insert(at) {
+                self.notes.insert("the list of interpreters leads back into itself");
+                break;
+            }
+            self.read_list(at, &mut seen, memory);
+            next = interpreter.next.get(memory, at).ok();
+        }
+    }
+
+    /// Read the threads of one interpreter.
+    fn read_list(
+        &mut self,
+        interpreter: Address,
+        seen: &mut FxHashSet<Address>,
+        memory: &dyn Memory,
+    ) {
+        let layout = self.layout.2;
+        let mut next = self.layout.1.threads_head.get(memory, interpreter).ok();
+        while let Some(state) = next.filter(|at| at.0 != 0) {
+            if seen.len() >= MAX_THREADS {
+                self.notes.insert("there are more Python threads than are looked at");
+                return;
+            }
+            if !seen.insert(state) {
+                self.notes.insert("a list of Python threads leads back into itself");
+                return;
+            }
+            // A list that changed under the eyes of the reader leads elsewhere.
+            if layout.interpreter.get(memory, state) != Ok(interpreter) {
+                return;
+            }
+            self.add(state, memory);
+            next = layout.next.get(memory, state).ok();
+        }
+    }
+
+    fn add(&mut self, state: Address, memory: &dyn Memory) {
+        let layout = self.layout.2;
+        if let Some(number) = layout.native_thread_id {
+            if let Some(thread) = number.get(memory, state).ok().and_then(tid) {
+                self.known.insert(thread, Known { state, pthread: None });
+            }
+            return;
+        }
+        let Ok(pthread) = layout.thread_id.get(memory, state).map(Address) else { return };
+        if let Some(thread) = self.number(pthread, memory) {
+            self.known.insert(thread, Known { state, pthread: Some(pthread) });
+        }
+    }
+}
+
+/// A number of the kernel's, of a word of CPython's.
+fn tid(word: u64) -> Option<Tid> {
+    i32::try_from(word).ok().filter(|&number| number > 0).map(Tid)
+}

@@ -1,0 +1,155 @@
+//! The language runtime of a process: looked for until one is found, and its
+//! frames put where they belong.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    memory::{Address, Memory},
+    module::{AddressSpace, Modules},
+    runtime::{Entry, Places, RUNTIMES, Runtime, Trace},
+    stack::{Frame, Placed, merge},
+    unwind::{Extent, Wanted},
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Language {
+    runtime: Option<Box<dyn Runtime>>,
+    /// When it is to be looked for again, and how long was waited for that.
+    next: Option<(Instant, Duration)>,
+    /// How exactly frames say what they run; lines if not set.
+    pub(super) places: Option<Places>,
+    /// Stacks with managed frames that had no place among the native ones.
+    pub(super) unmerged: u64,
+}
+
+/// A runtime that was just started, or loaded into a program, is found after
+/// so long; later it is looked for more and more seldom.
+const SOON: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_secs(2);
+
+/// The outermost frame is taken to be no larger than this, in bytes.
+const OUTERMOST: u64 = 64 << 10;
+
+impl Language {
+    /// The runtime, if one was found.
+    pub(super) fn runtime(&mut self) -> Option<&mut Box<dyn Runtime>> {
+        self.runtime.as_mut()
+    }
+
+    /// Look for one, if it is time to.
+    pub(super) fn look_for(
+        &mut self,
+        now: Instant,
+        space: &mut AddressSpace,
+        modules: &mut Modules,
+        memory: &dyn Memory,
+    ) {
+        if self.runtime.is_some() || self.next.is_some_and(|(next, _)| now < next) {
+            return;
+        }
+        self.runtime = RUNTIMES.iter().find_map(|detect| detect(space, modules, memory));
+        let waited = self.next.map_or(SOON, |(_, waited)| (waited * 2).min(SELDOM));
+        self.next = Some((now + waited, waited));
+    }
+
+    /// Images have come or gone: a runtime may have been loaded.
+    pub(super) fn changed(&mut self) {
+        if let Some((next, waited)) = &mut self.next
+            && *waited > SOON
+        {
+            *next = *next - *waited + SOON;
+            *waited = SOON;
+        }
+    }
+
+    /// What is wanted of native frames, in order to merge managed ones.
+    pub(super) fn wanted<'a>(&self, extents: &'a mut Vec<Extent>) -> Wanted<'a> {
+        match &self.runtime {
+            Some(runtime) if !runtime.loops().is_empty() => Wanted::Registers(extents),
+            Some(_) => Wanted::Places(extents),
+            None => Wanted::Code,
+        }
+    }
+
+    /// Name the frames of `trace`, and put them among the native ones.
+    pub(super) fn merge(
+        &mut self,
+        trace: &Trace,
+        native: Vec<Frame>,
+        extents: &[Extent],
+        memory: &dyn Memory,
+    ) -> Vec<Frame> {
+        let Some(runtime) = &mut self.runtime else { return native };
+        let places = self.places.unwrap_or(Places::Lines);
+        let managed = runtime.resolve(trace, places, memory);
+        if managed.segments.is_empty() {
+            return native;
+        }
+        let mut seeker = Seeker { native: &native, extents, memory, next: 0 };
+        let mut segments = Vec::with_capacity(managed.segments.len());
+        for segment in managed.segments {
+            let within = segment.entry.and_then(|entry| seeker.seek(entry, runtime.as_ref()));
+            segments.push(Placed { frames: segment.frames, within });
+        }
+        let (merged, unplaced) = merge(&native, &segments);
+        self.unmerged += u64::from(unplaced > 0);
+        merged
+    }
+}
+
+/// Finds the native frames that execute managed ones, from the innermost on.
+struct Seeker<'a> {
+    native: &'a [Frame],
+    extents: &'a [Extent],
+    memory: &'a dyn Memory,
+    /// The first frame that is still free.
+    next: usize,
+}
+
+impl Seeker<'_> {
+    fn seek(&mut self, entry: Entry, runtime: &dyn Runtime) -> Option<usize> {
+        let found = (self.next..self.native.len()).find(|&index| match entry {
+            Entry::Within(at) => self.holds_address(index, at),
+            Entry::Holds(word) => self.is_loop(index, runtime) && self.holds_word(index, word),
+        })?;
+        self.next = found + 1;
+        Some(found)
+    }
+
+    /// Where the frame lies: from its stack pointer to that of the next.
+    fn range(&self, index: usize) -> Option<(u64, u64)> {
+        let low = self.extents.get(index)?.low.0;
+        let high = self.extents.get(index + 1).map_or(low.saturating_add(OUTERMOST), |it| it.low.0);
+        Some((low, high))
+    }
+
+    fn holds_address(&self, index: usize, at: Address) -> bool {
+        self.range(index).is_some_and(|(low, high)| (low..high).contains(&at.0))
+    }
+
+    fn holds_word(&self, index: usize, word: Address) -> bool {
+        let in_registers =
+            self.extents.get(index).is_some_and(|extent| extent.preserved.contains(&Some(word.0)));
+        in_registers || self.is_on_stack(index, word).unwrap_or(false)
+    }
+
+    fn is_on_stack(&self, index: usize, word: Address) -> Option<bool> {
+        let (low, high) = self.range(index)?;
+        let (start, bytes) = self.memory.copied(Address(low))?;
+        let from = usize::try_from(low.checked_sub(start.0)?).ok()?;
+        let len = usize::try_from(high.checked_sub(low)?).ok()?;
+        let end = from.checked_add(len)?.min(bytes.len());
+        let wanted = word.0.to_le_bytes();
+        Some(bytes.get(from..end)?.chunks_exact(8).any(|chunk| *chunk == wanted))
+    }
+
+    fn is_loop(&self, index: usize, runtime: &dyn Runtime) -> bool {
+        let Some(Frame::Native(frame)) = self.native.get(index) else { return false };
+        let at = frame.code.lookup().0;
+        let is_in = |(module, range): &(_, std::ops::Range<u64>)| {
+            frame.module == Some(*module) && range.contains(&at)
+        };
+        runtime.loops().iter().any(is_in)
+    }
+}
