@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::target::{Target, together};
+use crate::target::Target;
 
 /// A path below the project's folder.
 pub(crate) fn project(below: &str) -> PathBuf {
@@ -74,7 +74,7 @@ fn answers(python: &Path, name: &str) {
 /// The programs themselves: a test of `spy` with a broken one tells nothing.
 #[test]
 fn every_program_in_python_answers() {
-    let _together = together();
+    let _together = crate::target::together();
     let place = |version: &str| VERSIONS.iter().position(|it| *it == version);
     let mut found = 0;
     for version in VERSIONS {

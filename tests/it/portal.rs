@@ -151,7 +151,8 @@ fn is_seen_whole(class: &str, file: &str) {
         sees(&seen, CALLS);
         // Wherever it is met, it is met on one of its lines.
         for (function, file) in [("edit_distance", "reports.py"), ("render_history", "web.py")] {
-            let file = if class == "uvicorn" { file.replace("web", "asynchronous") } else { file.into() };
+            let file =
+                if class == "uvicorn" { file.replace("web", "asynchronous") } else { file.into() };
             let right = lines(&file, function);
             let frames = seen.stacks.iter().flat_map(|(frames, _)| frames);
             let of_it = frames.filter_map(|it| place(it)).filter(|it| it.0 == function);
