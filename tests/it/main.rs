@@ -15,10 +15,12 @@ mod formats;
 #[cfg(target_arch = "x86_64")]
 mod go;
 mod golden;
+mod interpreters;
 mod observer;
 #[cfg(target_arch = "x86_64")]
 mod oracle;
 mod outputs;
+mod portal;
 mod record;
 #[cfg(target_arch = "x86_64")]
 mod replay;
