@@ -21,6 +21,8 @@ mod observer;
 mod oracle;
 mod outputs;
 mod portal;
+#[cfg(target_arch = "x86_64")]
+mod python;
 mod record;
 #[cfg(target_arch = "x86_64")]
 mod replay;

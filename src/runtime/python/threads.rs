@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     detect::{Found, LockVariable, Variables},
-    layout::{Collecting, Gil, InterpreterState, RuntimeState, ThreadState},
+    layout::{Chain, Collecting, Gil, InterpreterState, RuntimeState, ThreadState},
 };
 use crate::{
     memory::{Address, Memory},
@@ -18,6 +18,9 @@ use crate::{
 /// How many interpreters, and how many threads of all of them, are looked at.
 const MAX_INTERPRETERS: usize = 4096;
 const MAX_THREADS: usize = 1 << 16;
+
+/// How many interpreters are watched for new threads.
+const MAX_WATCHED: usize = 16;
 
 /// How many times a thread that is no Python thread is asked for, at most,
 /// before the lists are read again for its sake.
@@ -33,8 +36,12 @@ pub struct Threads {
     runtime: Address,
     variables: Variables,
     layout: (RuntimeState, InterpreterState, ThreadState),
+    chain: Chain,
     thread_number: u32,
-    known: FxHashMap<Tid, Known>,
+    /// The interpreters, and the first thread of each, as the lists were read.
+    heads: Vec<(Address, Address)>,
+    /// A thread has a state in each interpreter that it uses, newest first.
+    known: FxHashMap<Tid, Vec<Known>>,
     unknown: FxHashMap<Tid, Patience>,
     notes: FxHashSet<&'static str>,
     said: FxHashSet<&'static str>,
@@ -62,7 +69,9 @@ impl Threads {
             runtime: found.runtime,
             variables: found.variables,
             layout: (found.layout.runtime, found.layout.interpreter, found.layout.thread),
+            chain: found.layout.frame.chain,
             thread_number: found.thread_number,
+            heads: Vec::new(),
             known: FxHashMap::default(),
             unknown: FxHashMap::default(),
             notes: FxHashSet::default(),
@@ -73,13 +82,15 @@ impl Threads {
     /// The state of `thread`, which is its number in its own namespace; `None`
     /// when it is no Python thread.
     ///
-    /// What is known is checked with a read or two each time. The lists are
-    /// read when a thread is not known, or is not what it was; for the sake of
-    /// one that is not in them, ever more rarely.
+    /// What is known is checked with a few reads each time. The lists are read
+    /// when a thread is not known, or is not what it was, or when another
+    /// interpreter was made; for the sake of a thread that is not in them, ever
+    /// more rarely.
     pub fn state(&mut self, thread: Tid, memory: &dyn Memory) -> Option<Address> {
-        if let Some(&known) = self.known.get(&thread) {
-            if self.holds(thread, known, memory) {
-                return Some(known.state);
+        if let Some(known) = self.known.get(&thread) {
+            let hold = known.iter().all(|&known| self.holds(thread, known, memory));
+            if hold && self.is_current(memory) {
+                return self.running(known, memory);
             }
         } else if let Some(patience) = self.unknown.get_mut(&thread)
             && let Some(left) = patience.left.checked_sub(1)
@@ -88,7 +99,7 @@ impl Threads {
             return None;
         }
         self.read_lists(memory);
-        let found = self.known.get(&thread).map(|known| known.state);
+        let found = self.known.get(&thread).and_then(|known| self.running(known, memory));
         if found.is_some() {
             self.unknown.remove(&thread);
         } else {
@@ -108,10 +119,13 @@ impl Threads {
         self.known.contains_key(&thread)
     }
 
-    /// Every thread that is in the lists now, and its state.
+    /// Every thread that is in the lists now, and its states, by number.
     pub fn all(&mut self, memory: &dyn Memory) -> Vec<(Tid, Address)> {
         self.read_lists(memory);
-        let mut all: Vec<_> = self.known.iter().map(|(tid, known)| (*tid, known.state)).collect();
+        let states = |(tid, known): (&Tid, &Vec<Known>)| {
+            known.iter().map(|known| (*tid, known.state)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.known.iter().flat_map(states).collect();
         all.sort_unstable();
         all
     }
@@ -204,7 +218,46 @@ impl Threads {
         Some(at).filter(|at| at.0 != 0)
     }
 
-    /// Whether `known` still is the state of `thread`.
+    /// Of the states of a thread the one that it runs with: which has the lock,
+    /// or else the newest that has frames.
+    fn running(&self, known: &[Known], memory: &dyn Memory) -> Option<Address> {
+        let states = || known.iter().map(|known| known.state);
+        if known.len() <= 1 {
+            return states().next();
+        }
+        let held = states().find(|&state| self.lock(state, memory) == Lock::Held);
+        let framed = || states().find(|&state| self.has_frames(state, memory));
+        held.or_else(framed).or_else(|| states().next())
+    }
+
+    fn has_frames(&self, state: Address, memory: &dyn Memory) -> bool {
+        let behind = match self.chain {
+            Chain::Objects => None,
+            Chain::CFrames { current_frame, .. } => Some(current_frame),
+            Chain::Shims { current_frame, .. } => current_frame,
+        };
+        let first = self.layout.2.frame.get(memory, state);
+        let frame = match (first, behind) {
+            (Ok(first), Some(field)) => field.get(memory, first),
+            (first, _) => first,
+        };
+        frame.is_ok_and(|frame| frame.0 != 0)
+    }
+
+    /// Whether there are the same interpreters as when the lists were read; and,
+    /// where there are several, no new threads in any, since a thread that is
+    /// known may have begun to use another.
+    fn is_current(&self, memory: &dyn Memory) -> bool {
+        let (runtime, interpreter, _) = &self.layout;
+        let first = runtime.interpreters_head.get(memory, self.runtime).ok();
+        let same = |&(at, head): &(Address, Address)| {
+            interpreter.threads_head.get(memory, at).is_ok_and(|now| now == head)
+        };
+        let watched = if self.heads.len() > 1 { MAX_WATCHED } else { 0 };
+        first == self.heads.first().map(|&(at, _)| at) && self.heads.iter().take(watched).all(same)
+    }
+
+    /// Whether `known` still is a state of `thread`.
     fn holds(&self, thread: Tid, known: Known, memory: &dyn Memory) -> bool {
         let layout = &self.layout.2;
         let number = match (known.pthread, layout.native_thread_id) {
@@ -232,6 +285,7 @@ impl Threads {
     fn read_lists(&mut self, memory: &dyn Memory) {
         let (runtime, interpreter, _) = self.layout;
         self.known.clear();
+        self.heads.clear();
         let (mut seen, mut interpreters) = (FxHashSet::default(), FxHashSet::default());
         let mut next = runtime.interpreters_head.get(memory, self.runtime).ok();
         while let Some(at) = next.filter(|at| at.0 != 0) {
@@ -243,7 +297,9 @@ impl Threads {
                 self.notes.insert("the list of interpreters leads back into itself");
                 break;
             }
-            self.read_list(at, &mut seen, memory);
+            let head = interpreter.threads_head.get(memory, at).unwrap_or_default();
+            self.heads.push((at, head));
+            self.read_list((at, head), &mut seen, memory);
             next = interpreter.next.get(memory, at).ok();
         }
     }
@@ -251,12 +307,12 @@ impl Threads {
     /// Read the threads of one interpreter.
     fn read_list(
         &mut self,
-        interpreter: Address,
+        (interpreter, head): (Address, Address),
         seen: &mut FxHashSet<Address>,
         memory: &dyn Memory,
     ) {
         let layout = self.layout.2;
-        let mut next = self.layout.1.threads_head.get(memory, interpreter).ok();
+        let mut next = Some(head);
         while let Some(state) = next.filter(|at| at.0 != 0) {
             if seen.len() >= MAX_THREADS {
                 self.notes.insert("there are more Python threads than are looked at");
@@ -279,13 +335,14 @@ impl Threads {
         let layout = self.layout.2;
         if let Some(number) = layout.native_thread_id {
             if let Some(thread) = number.get(memory, state).ok().and_then(tid) {
-                self.known.insert(thread, Known { state, pthread: None });
+                self.known.entry(thread).or_default().push(Known { state, pthread: None });
             }
             return;
         }
         let Ok(pthread) = layout.thread_id.get(memory, state).map(Address) else { return };
         if let Some(thread) = self.number(pthread, memory) {
-            self.known.insert(thread, Known { state, pthread: Some(pthread) });
+            let known = Known { state, pthread: Some(pthread) };
+            self.known.entry(thread).or_default().push(known);
         }
     }
 }
@@ -293,4 +350,110 @@ impl Threads {
 /// A number of the kernel's, of a word of CPython's.
 fn tid(word: u64) -> Option<Tid> {
     i32::try_from(word).ok().filter(|&number| number > 0).map(Tid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::{super::tables, *};
+    use crate::memory::{Fault, Piece};
+
+    const RUNTIME: Address = Address(0x1000);
+    const INTERPRETER: u64 = 0x2000;
+
+    /// A process with CPython 3.11, which counts how often the lists are read.
+    struct Process {
+        piece: Piece,
+        scans: Cell<usize>,
+    }
+
+    impl Process {
+        /// With one interpreter that has these states (address, next, number).
+        fn with(states: &[(u64, u64, u64)]) -> Self {
+            let piece = Piece { start: RUNTIME, bytes: vec![0; 0x9000] };
+            let mut process = Self { piece, scans: Cell::new(0) };
+            process.set(RUNTIME.0 + 40, INTERPRETER);
+            process.set(INTERPRETER + 16, states.first().map_or(0, |state| state.0));
+            for &(state, next, number) in states {
+                process.set(state + 8, next);
+                process.set(state + 16, INTERPRETER);
+                process.set(state + 160, number);
+            }
+            process
+        }
+
+        fn set(&mut self, at: u64, word: u64) {
+            let from = usize::try_from(at - RUNTIME.0).unwrap();
+            self.piece.bytes[from..from + 8].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    impl Memory for Process {
+        fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+            let next = Address(INTERPRETER);
+            self.scans.set(self.scans.get() + usize::from(at == next));
+            self.piece.read(at, into)
+        }
+    }
+
+    fn threads() -> Threads {
+        let layout = tables::layout((3, 11)).unwrap();
+        Threads {
+            runtime: RUNTIME,
+            variables: Variables::default(),
+            layout: (layout.runtime, layout.interpreter, layout.thread),
+            chain: layout.frame.chain,
+            thread_number: 720,
+            heads: Vec::new(),
+            known: FxHashMap::default(),
+            unknown: FxHashMap::default(),
+            notes: FxHashSet::default(),
+            said: FxHashSet::default(),
+        }
+    }
+
+    #[test]
+    fn a_known_thread_is_not_looked_for_again() {
+        let mut process = Process::with(&[(0x3000, 0x4000, 7), (0x4000, 0, 8)]);
+        let mut threads = threads();
+        for _ in 0..100 {
+            assert_eq!(threads.state(Tid(8), &process), Some(Address(0x4000)));
+            assert_eq!(threads.state(Tid(7), &process), Some(Address(0x3000)));
+        }
+        assert_eq!(process.scans.get(), 1);
+        // Another thread has taken its place.
+        process.set(0x4000 + 160, 9);
+        assert_eq!(threads.state(Tid(8), &process), None);
+        assert_eq!(threads.state(Tid(9), &process), Some(Address(0x4000)));
+        assert_eq!(process.scans.get(), 2);
+    }
+
+    #[test]
+    fn a_thread_that_is_none_is_looked_for_ever_more_rarely() {
+        let process = Process::with(&[(0x3000, 0, 7)]);
+        let mut threads = threads();
+        for _ in 0..10_000 {
+            assert_eq!(threads.state(Tid(8), &process), None);
+        }
+        let scans = process.scans.get();
+        assert!((70..100).contains(&scans), "{scans}");
+    }
+
+    #[test]
+    fn lists_that_lead_back_end() {
+        let mut process = Process::with(&[(0x3000, 0x4000, 7), (0x4000, 0x3000, 8)]);
+        process.set(INTERPRETER, INTERPRETER);
+        let mut threads = threads();
+        assert_eq!(threads.state(Tid(8), &process), Some(Address(0x4000)));
+        assert_eq!(threads.notes().len(), 2);
+        assert_eq!(threads.all(&process).len(), 2);
+        assert_eq!(threads.notes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn numbers_that_no_thread_has_are_none() {
+        let process = Process::with(&[(0x3000, 0x4000, 0), (0x4000, u64::MAX - 7, u64::MAX)]);
+        assert_eq!(threads().all(&process), []);
+    }
 }
