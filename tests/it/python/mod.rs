@@ -2,4 +2,6 @@
 
 pub(crate) mod interpreters;
 mod layouts;
+mod lines;
+mod stacks;
 mod threads;
