@@ -163,7 +163,7 @@ fn parse_syscall(line: &[u8]) -> Look {
 }
 
 /// The registers that hold a system call's arguments: `man 2 syscall`.
-pub(super) const ARGUMENTS: [Register; 6] = match Architecture::HOST {
+pub const ARGUMENTS: [Register; 6] = match Architecture::HOST {
     // rdi rsi rdx r10 r8 r9
     Architecture::X86_64 => {
         [Register(5), Register(4), Register(1), Register(10), Register(8), Register(9)]

@@ -15,6 +15,6 @@ mod registers;
 mod stop;
 
 pub use copied::{Copied, CopiedMemory, Depth};
-pub use gate::{Gate, Look, Schedule};
+pub use gate::{ARGUMENTS, Gate, Look, Schedule};
 pub use harm::is_unnoticed;
 pub use stop::{Arrival, Ask, Catch, Stops, Watch};

@@ -40,6 +40,7 @@ Examples:
     styles = STYLES,
     max_term_width = 100,
     disable_help_subcommand = true,
+    infer_subcommands = true,
     after_help = examples!(),
     after_long_help = AFTER,
 )]
@@ -53,8 +54,7 @@ pub(super) struct Arguments {
         value_name = "WHEN",
         default_value = "auto",
         global = true,
-        // Behind the options of a verb's own, before --help.
-        display_order = 900,
+        display_order = 998,
         hide_possible_values = true
     )]
     pub(super) color: Colour,
@@ -161,6 +161,17 @@ pub(super) struct Record {
     )]
     pub(super) rate: f64,
 
+    /// Stop no thread: what is read of one that runs may be torn
+    ///
+    /// Native frames are then known of threads that sleep alone. Without this, a
+    /// thread that runs is stopped for tens of microseconds.
+    #[arg(short = 'b', long, help_heading = "Sampling", conflicts_with = "native")]
+    pub(super) nonblocking: bool,
+
+    /// Show only when a thread held the interpreter lock (Python's GIL)
+    #[arg(short, long, help_heading = "Sampling")]
+    pub(super) gil: bool,
+
     /// Show waiting threads, too: each stack by the time that a thread was there
     #[arg(short = 'i', long = "wall", visible_alias = "idle", help_heading = "Sampling")]
     pub(super) wall: bool,
@@ -171,7 +182,10 @@ pub(super) struct Record {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
 
-    /// The format, where FILE's extension (.svg .folded .collapsed .txt .raw) does not say
+    /// The format, where FILE's extension does not say
+    ///
+    /// flamegraph (.svg), raw (.folded .collapsed .txt .raw: collapsed stacks),
+    /// speedscope (.speedscope.json), chrometrace (.trace.json).
     #[arg(
         short,
         long,
@@ -179,7 +193,9 @@ pub(super) struct Record {
         help_heading = "Output",
         hide_possible_values = true
     )]
-    #[arg(help = "The format, flamegraph or raw (= collapsed) [default: by FILE's extension]")]
+    #[arg(
+        help = "flamegraph, raw (= collapsed), speedscope or chrometrace [default: by FILE's name]"
+    )]
     pub(super) format: Option<FormatName>,
 
     /// Also write what the recording did and cost, as JSON
@@ -190,12 +206,25 @@ pub(super) struct Record {
     #[arg(short, long, help_heading = "What is shown")]
     pub(super) threads: bool,
 
-    /// One frame a function, whichever of its lines ran
+    /// Show native frames, too, where a language runtime has frames of its own
+    ///
+    /// Without this, a thread of such a runtime is shown with the runtime's frames, and
+    /// the native functions that the innermost of them has called.
+    #[arg(short, long, help_heading = "What is shown")]
+    pub(super) native: bool,
+
+    /// Show the frames of language runtimes alone
+    ///
+    /// Threads that have none are left out.
+    #[arg(long, help_heading = "What is shown", conflicts_with = "native")]
+    pub(super) no_native: bool,
+
+    /// One frame a function, by its first line, whichever of its lines ran
     #[arg(short = 'F', long, help_heading = "What is shown")]
     pub(super) function: bool,
 
     /// Show no line numbers
-    #[arg(long, help_heading = "What is shown")]
+    #[arg(long, help_heading = "What is shown", conflicts_with = "function")]
     pub(super) nolineno: bool,
 
     /// Show the whole paths of source files
@@ -209,6 +238,8 @@ pub(super) enum FormatName {
     Flamegraph,
     #[value(alias = "collapsed", alias = "folded")]
     Raw,
+    Speedscope,
+    Chrometrace,
 }
 
 /// A time to record for.
@@ -247,6 +278,18 @@ pub(super) struct Dump {
     /// Print JSON
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub(super) json: bool,
+
+    /// Show native frames, too, where a language runtime has frames of its own
+    #[arg(short, long)]
+    pub(super) native: bool,
+
+    /// Show the frames of language runtimes alone, and the threads that have some
+    #[arg(long, conflicts_with = "native")]
+    pub(super) no_native: bool,
+
+    /// Stop no thread: what is read of one that runs may be torn
+    #[arg(short = 'b', long, conflicts_with = "native")]
+    pub(super) nonblocking: bool,
 
     /// Show the whole paths of source files
     #[arg(long)]

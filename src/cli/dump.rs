@@ -8,16 +8,18 @@ use super::{
     candidates,
     console::Console,
     exit::{self, Exit},
-    names,
+    names::{self, Named},
     plan::{self, Language, Targets},
     refusal, target,
 };
 use crate::{
-    output::dump::{self, Look, Process, Thread},
+    output::{
+        View,
+        dump::{self, Look, Process, Thread},
+    },
     process::{access, children::Family},
-    runtime::Detail,
-    sampler::{self, Dump, Scope},
-    stack::{self, Stack, Symbol, Variable},
+    sampler::{self, Dump, DumpOptions, Images, Scope},
+    stack::{self, End, Symbol, Variable},
     style::escape,
     task::Pid,
 };
@@ -29,35 +31,26 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
         Targets::Processes(pids) => pids.clone(),
         Targets::Unsaid | Targets::Command(_) => vec![candidates::choose(console)?],
     };
-    let mut processes: Vec<Process> = Vec::new();
+    let options = DumpOptions { stopping: job.stopping, locals: job.locals };
+    let mut looks = Looks { options, ..Looks::default() };
     let mut exit = Exit::Done;
-    let mut missed = 0;
     for pid in pids {
-        if processes.iter().any(|process| process.pid == pid) {
-            continue;
+        // Before the process itself is looked at, which takes its time.
+        let children = descendants(pid, job.scope);
+        let looked = target::check(pid).map_err(Into::into).and_then(|()| looks.at(pid));
+        if let Err(error) = looked {
+            exit = exit::report(&error, console);
         }
-        // Before the process is looked at, which takes its time.
-        let found = descendants(pid, job.scope);
-        match target::check(pid).map_err(Into::into).and_then(|()| look(pid, job.locals)) {
-            Ok(process) => processes.push(process),
-            Err(error) => exit = exit::report(&error, console),
-        }
-        for child in found {
-            if processes.iter().any(|process| process.pid == child) {
-                continue;
-            }
-            match sampler::dump(child, job.locals) {
-                Ok(dump) => processes.push(named(dump)),
-                Err(sampler::Error::NoSuchProcess(_)) => missed += 1,
-                Err(error) => console.warn(&left_out(child, &error)),
-            }
+        for child in children {
+            looks.at_child(child, console);
         }
     }
-    match missed {
+    match looks.missed {
         0 => {}
         1 => console.warn("1 process ended before it could be looked at"),
         many => console.warn(&format!("{many} processes ended before they could be looked at")),
     }
+    let processes = looks.named(job.view);
     if !processes.is_empty() {
         print(&processes, job, console).context("standard output cannot be written")?;
     }
@@ -73,55 +66,89 @@ fn descendants(pid: Pid, scope: Scope) -> Vec<Pid> {
     }
 }
 
-/// That a descendant may not be looked at is told, and is no failure.
-fn left_out(pid: Pid, error: &sampler::Error) -> String {
-    let reason = access::facts(pid).reason().to_string();
-    escape(&format!("left out: {error}: {reason}")).into_owned()
+/// The processes that were looked at, all of them before names are looked up.
+#[derive(Default)]
+struct Looks {
+    dumps: Vec<Dump>,
+    images: Images,
+    options: DumpOptions,
+    /// Children that were gone.
+    missed: u64,
 }
 
-fn look(pid: Pid, locals: Option<Detail>) -> anyhow::Result<Process> {
-    sampler::dump(pid, locals).map(named).map_err(|error| refusal::explain(&error))
-}
+impl Looks {
+    fn has(&self, pid: Pid) -> bool {
+        self.dumps.iter().any(|dump| dump.pid == pid)
+    }
 
-fn named(found: Dump) -> Process {
-    let names = names::of_dump(&found);
-    let threads = found.threads.into_iter().zip(names).map(|(thread, names)| Thread {
-        tid: thread.tid,
-        frames: frames(&thread.stack, names, thread.locals),
-        name: thread.name,
-        given_name: thread.given_name,
-        state: thread.state,
-        lock: thread.lock,
-        collecting: thread.collecting,
-        end: thread.stack.end,
-    });
-    Process {
-        pid: found.pid,
-        command: found.command,
-        runtime: found.runtime,
-        threads: threads.collect(),
-        notes: found.notes,
+    /// Look at a process that was named, unless that was done.
+    fn at(&mut self, pid: Pid) -> anyhow::Result<()> {
+        if !self.has(pid) {
+            let dump = sampler::dump(pid, self.options, &mut self.images);
+            self.dumps.push(dump.map_err(|error| refusal::explain(&error))?);
+        }
+        Ok(())
+    }
+
+    /// Look at a process that was found. That it may not be looked at is told,
+    /// and is no failure.
+    fn at_child(&mut self, pid: Pid, console: &Console) {
+        if self.has(pid) {
+            return;
+        }
+        match sampler::dump(pid, self.options, &mut self.images) {
+            Ok(dump) => self.dumps.push(dump),
+            Err(sampler::Error::NoSuchProcess(_)) => self.missed += 1,
+            Err(error) => {
+                let reason = access::facts(pid).reason().to_string();
+                console.warn(&escape(&format!("left out: {error}: {reason}")));
+            }
+        }
+    }
+
+    fn named(self, view: View) -> Vec<Process> {
+        let names = names::of_dumps(&self.dumps, &self.images, view);
+        self.dumps.iter().zip(names).map(|(dump, names)| named(dump, names)).collect()
     }
 }
 
-/// The frames of `stack` with their names, and the managed ones with their
-/// variables.
-fn frames(stack: &Stack, names: Vec<Vec<Symbol>>, locals: Vec<Vec<Variable>>) -> Vec<dump::Frame> {
-    let mut locals = locals.into_iter();
-    let mut frames = Vec::with_capacity(names.len());
-    for (frame, names) in stack.frames.iter().zip(names) {
-        let native = |symbol| dump::Frame { symbol, columns: None, locals: None };
-        match frame {
-            stack::Frame::Native(_) => frames.extend(names.into_iter().map(native)),
-            stack::Frame::Managed(frame) => {
-                let mut locals = locals.next();
-                frames.extend(names.into_iter().map(|symbol| dump::Frame {
-                    symbol,
-                    columns: frame.columns,
-                    locals: locals.take(),
-                }));
-            }
-        }
+fn named(dump: &Dump, names: Vec<Option<Named<'_>>>) -> Process {
+    let threads = dump.threads.iter().zip(names).filter_map(|(thread, named)| {
+        let Named { frames: shown, to_the_end } = named?;
+        Some(Thread {
+            tid: thread.tid,
+            name: thread.name.clone(),
+            given_name: thread.given_name.clone(),
+            state: thread.state,
+            lock: thread.lock,
+            collecting: thread.collecting,
+            frames: frames(shown, &thread.locals),
+            // Of a stack whose outer frames are not shown, the end is none of
+            // the reader's concern.
+            end: if to_the_end { thread.stack.end } else { End::Root },
+        })
+    });
+    Process {
+        pid: dump.pid,
+        command: dump.command.clone(),
+        runtime: dump.runtime.clone(),
+        threads: threads.collect(),
+        notes: dump.notes.clone(),
+    }
+}
+
+/// The frames that are shown of a thread: the managed ones, all of which are,
+/// with their variables.
+fn frames(shown: Vec<(&stack::Frame, Vec<Symbol>)>, locals: &[Vec<Variable>]) -> Vec<dump::Frame> {
+    let mut locals = locals.iter();
+    let mut frames = Vec::with_capacity(shown.len());
+    for (frame, names) in shown {
+        let (columns, mut locals) = match frame {
+            stack::Frame::Native(_) => (None, None),
+            stack::Frame::Managed(frame) => (frame.columns, locals.next().cloned()),
+        };
+        let named = |symbol| dump::Frame { symbol, columns, locals: locals.take() };
+        frames.extend(names.into_iter().map(named));
     }
     frames
 }

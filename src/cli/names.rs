@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use crate::{
     module::Modules,
+    output::View,
     profile::ProcessId,
-    sampler::{Dump, Origin, Recording},
-    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Symbol},
+    sampler::{Dump, Images, Origin, Recording},
+    stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Stack, Symbol},
     symbolize::{PerfMap, Symbolizer},
 };
 
@@ -16,18 +17,39 @@ const HOST_DEBUG: &str = "/usr/lib/debug";
 /// The names of every frame of a recording, by
 /// [`FrameId`](crate::profile::FrameId), innermost first.
 pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
-    let mut names = Names::new(&recording.modules, &recording.origins);
+    let mut names = Names::new(&recording.modules, recording.origins.iter());
     let frames = recording.profile.frames().iter();
     frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
 }
 
-/// The names of every frame of a dump, by thread, innermost first: of each
-/// frame its own, after those that were inlined into it.
-pub(super) fn of_dump(dump: &Dump) -> Vec<Vec<Vec<Symbol>>> {
-    let mut names = Names::new(&dump.modules, std::slice::from_ref(&dump.origin));
-    let mut of_frame = |frame| names.of(frame, Some(ProcessId(0)));
-    let threads = dump.threads.iter();
-    threads.map(|thread| thread.stack.frames.iter().map(&mut of_frame).collect()).collect()
+/// The frames that are shown of a thread.
+pub(super) struct Named<'a> {
+    /// Innermost first: each with its own name, after those of the functions
+    /// that were inlined into it.
+    pub(super) frames: Vec<(&'a Frame, Vec<Symbol>)>,
+    /// Whether the outermost is among them.
+    pub(super) to_the_end: bool,
+}
+
+/// The names of the frames of dumps that `view` shows: for each by thread;
+/// `None` for one that it does not show.
+pub(super) fn of_dumps<'a>(
+    dumps: &'a [Dump],
+    images: &Images,
+    view: View,
+) -> Vec<Vec<Option<Named<'a>>>> {
+    let mut names = Names::new(&images.modules, dumps.iter().map(|dump| &dump.origin));
+    let of_dump = |(id, dump): (u32, &'a Dump)| {
+        let mut of_stack = |stack: &'a Stack| {
+            let frames: Vec<&Frame> = stack.frames.iter().collect();
+            let seen = view.of(&frames, |frame| matches!(frame, Frame::Managed(_)))?;
+            let name = |frame| (frame, names.of(frame, Some(ProcessId(id))));
+            let frames = seen.frames.into_iter().map(name).collect();
+            Some(Named { frames, to_the_end: seen.to_the_end })
+        };
+        dump.threads.iter().map(|thread| of_stack(&thread.stack)).collect()
+    };
+    (0..).zip(dumps).map(of_dump).collect()
 }
 
 struct Names<'a> {
@@ -38,12 +60,12 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(modules: &'a Modules, origins: &[Origin]) -> Self {
+    fn new<'o>(modules: &'a Modules, origins: impl Iterator<Item = &'o Origin>) -> Self {
         let perf_map = |origin: &Origin| PerfMap::new(&origin.root, origin.namespace_pid);
         Self {
             modules,
             symbolizer: Symbolizer::new(PathBuf::from(HOST_DEBUG)),
-            perf_maps: origins.iter().map(perf_map).collect(),
+            perf_maps: origins.map(perf_map).collect(),
         }
     }
 

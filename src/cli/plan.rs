@@ -12,9 +12,9 @@ use super::{
     exit::Failure,
 };
 use crate::{
-    output::{Format, Lines, Mode, Options, Paths, Threads},
+    output::{Format, Lines, Locks, Mode, Options, Paths, Threads, View},
     runtime::Detail,
-    sampler::Scope,
+    sampler::{Scope, Stopping},
     task::Pid,
 };
 
@@ -51,6 +51,7 @@ pub(super) struct Record {
     pub(super) format: Format,
     pub(super) options: Options,
     pub(super) duration: Option<Duration>,
+    pub(super) stopping: Stopping,
     pub(super) stats: Option<Place>,
     /// What may not be as was wanted.
     pub(super) warnings: Vec<String>,
@@ -73,6 +74,8 @@ pub(super) struct Dump {
     /// How much of local variables is shown; `None` for nothing.
     pub(super) locals: Option<Detail>,
     pub(super) language: Language,
+    pub(super) view: View,
+    pub(super) stopping: Stopping,
     pub(super) paths: Paths,
 }
 
@@ -100,7 +103,11 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
     } else {
         Targets::Command(typed.command)
     };
-    let together = typed.function || typed.nolineno;
+    let lines = match (typed.function, typed.nolineno) {
+        (true, _) => Lines::First,
+        (_, true) => Lines::Together,
+        (false, false) => Lines::Apart,
+    };
     Ok(Record {
         targets,
         scope: scope(typed.subprocesses),
@@ -108,7 +115,9 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
         format,
         options: Options {
             mode: if typed.wall { Mode::Wall } else { Mode::OnCpu },
-            lines: if together { Lines::Together } else { Lines::Apart },
+            locks: if typed.gil { Locks::Held } else { Locks::Any },
+            view: view(typed.native, typed.no_native),
+            lines,
             paths: paths(typed.full_filenames),
             threads: if typed.threads { Threads::Apart } else { Threads::Merged },
             rate: typed.rate,
@@ -117,6 +126,7 @@ pub(super) fn record(typed: args::Record) -> anyhow::Result<Record> {
             Span::Time(time) => Some(time),
             Span::Unlimited => None,
         }),
+        stopping: stopping(typed.nonblocking),
         stats,
         warnings,
     })
@@ -129,6 +139,8 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
         scope: scope(typed.subprocesses),
         locals: detail(typed.locals),
         language: if typed.json { Language::Json } else { Language::Text },
+        view: view(typed.native, typed.no_native),
+        stopping: stopping(typed.nonblocking),
         paths: paths(typed.full_filenames),
     }
 }
@@ -152,6 +164,18 @@ fn detail(times: u8) -> Option<Detail> {
 
 fn paths(full: bool) -> Paths {
     if full { Paths::Full } else { Paths::Short }
+}
+
+fn view(native: bool, no_native: bool) -> View {
+    match (native, no_native) {
+        (true, _) => View::Native,
+        (_, true) => View::Managed,
+        (false, false) => View::Default,
+    }
+}
+
+fn stopping(nonblocking: bool) -> Stopping {
+    if nonblocking { Stopping::Never } else { Stopping::Brief }
 }
 
 fn processes(mut pids: Vec<Pid>) -> Targets {
@@ -178,6 +202,17 @@ fn place(path: &Path) -> Place {
     }
 }
 
+/// What the ends of files' names tell.
+const NAMES: [(&str, Format); 7] = [
+    (".svg", Format::Flamegraph),
+    (".folded", Format::Collapsed),
+    (".collapsed", Format::Collapsed),
+    (".txt", Format::Collapsed),
+    (".raw", Format::Collapsed),
+    (".speedscope.json", Format::Speedscope),
+    (".trace.json", Format::ChromeTrace),
+];
+
 /// The format that was asked for, or the one that the file's name tells.
 fn format(
     place: &Place,
@@ -187,14 +222,14 @@ fn format(
     let asked = asked.map(|name| match name {
         FormatName::Flamegraph => Format::Flamegraph,
         FormatName::Raw => Format::Collapsed,
+        FormatName::Speedscope => Format::Speedscope,
+        FormatName::Chrometrace => Format::ChromeTrace,
     });
     let Place::File(path) = place else { return Ok(asked.unwrap_or(Format::Flamegraph)) };
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let told = match extension.as_str() {
-        "svg" => Some(Format::Flamegraph),
-        "folded" | "collapsed" | "txt" | "raw" => Some(Format::Collapsed),
-        _ => None,
-    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let told =
+        NAMES.iter().find(|(end, _)| name.strip_suffix(end).is_some_and(|it| !it.is_empty()));
+    let told = told.map(|&(_, format)| format);
     let shown = path.display();
     match (asked, told) {
         (Some(asked), Some(told)) if asked != told => {
@@ -208,16 +243,22 @@ fn format(
             let what = format!("{shown} cannot be written");
             Err(Failure::usage(what).why("it is a directory").fix(fix).into())
         }
+        (None, None) if path.extension().is_none() => {
+            warnings.push(format!("{shown} has no extension: it will be a flame graph, an SVG"));
+            Ok(Format::Flamegraph)
+        }
         (None, None) => {
-            let why = match extension.as_str() {
-                "" => "it has no extension".to_owned(),
-                "json" => {
-                    "several formats are JSON, and none of them can be written yet".to_owned()
-                }
-                other => format!("the extension .{other} is of no format that spy writes"),
+            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let (why, fix) = match extension.as_str() {
+                "json" => (
+                    "several formats are JSON".to_owned(),
+                    "-o NAME.speedscope.json, -o NAME.trace.json, or -f FORMAT",
+                ),
+                other => (
+                    format!("the extension .{other} is of no format that spy writes"),
+                    "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT",
+                ),
             };
-            let fix =
-                "-o NAME.svg for a flame graph, -o NAME.folded for collapsed stacks, or -f FORMAT";
             let what = format!("which format {shown} is to have is not known");
             Err(Failure::usage(what).why(why).fix(fix.to_owned()).into())
         }
@@ -226,7 +267,12 @@ fn format(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::Parser;
+
+    use super::{
+        super::args::{Arguments, Command},
+        *,
+    };
 
     #[test]
     fn the_format_follows_from_the_name() {
@@ -239,15 +285,98 @@ mod tests {
         for name in ["a.folded", "a.collapsed", "a.txt", "a.raw", "b/a.svg.txt"] {
             check(name, None, Some(Format::Collapsed));
         }
-        for name in ["a.json", "a", "a.html", "a.", ".svg"] {
+        check("a.speedscope.json", None, Some(Format::Speedscope));
+        check("a.Trace.JSON", None, Some(Format::ChromeTrace));
+        check("trace", None, Some(Format::Flamegraph));
+        check("trace", Some(FormatName::Speedscope), Some(Format::Speedscope));
+        for name in ["a.json", "speedscope.json", "a.html", "a."] {
             check(name, None, None);
             check(name, Some(FormatName::Raw), Some(Format::Collapsed));
+            check(name, Some(FormatName::Chrometrace), Some(Format::ChromeTrace));
         }
         let mut warnings = Vec::new();
         let place = Place::File("a.svg".into());
         let found = format(&place, Some(FormatName::Raw), &mut warnings).unwrap();
         assert_eq!((found, warnings.len()), (Format::Collapsed, 1));
         assert_eq!(format(&Place::Standard, None, &mut warnings).unwrap(), Format::Flamegraph);
+    }
+
+    /// What `spy` followed by `line` means.
+    #[track_caller]
+    fn meant(line: &str) -> Command {
+        let words = std::iter::once("spy").chain(line.split_whitespace());
+        match Arguments::try_parse_from(words) {
+            Ok(arguments) => arguments.command,
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn meant_record(line: &str) -> Record {
+        let Command::Record(typed) = meant(line) else { panic!("{line} is no recording") };
+        record(typed).unwrap()
+    }
+
+    #[track_caller]
+    fn meant_dump(line: &str) -> Dump {
+        let Command::Dump(typed) = meant(line) else { panic!("{line} is no dump") };
+        dump(typed)
+    }
+
+    /// The command lines of py-spy 0.4.3: of its manual, and of its help.
+    #[test]
+    fn what_was_typed_for_py_spy_means_the_same() {
+        let pid = || Targets::Processes(vec![Pid(12345)]);
+        let job = meant_record("record -o profile.svg --pid 12345");
+        assert_eq!((job.targets, job.place), (pid(), Place::File("profile.svg".into())));
+        assert_eq!(job.format, Format::Flamegraph);
+        assert_eq!((job.duration, job.options.rate), (None, 100.0));
+        let Options { mode, locks, view, lines, threads, paths, .. } = job.options;
+        assert_eq!((mode, locks, view), (Mode::OnCpu, Locks::Any, View::Default));
+        assert_eq!((lines, threads, paths), (Lines::Apart, Threads::Merged, Paths::Short));
+        assert_eq!(job.stopping, Stopping::Brief);
+        let job = meant_record("record -o profile.svg -- python myprogram.py --verbose");
+        let command = ["python", "myprogram.py", "--verbose"].map(OsString::from);
+        assert_eq!(job.targets, Targets::Command(command.to_vec()));
+        assert_eq!(meant_record("record --pid 0x3039").targets, pid());
+        assert_eq!(meant_record("r -p 12345").targets, pid());
+
+        let job = meant_record("record -d 60 -r 250 -f speedscope -o out.json -p 12345");
+        assert_eq!((job.duration, job.options.rate), (Some(Duration::from_secs(60)), 250.0));
+        assert_eq!((job.format, job.warnings.len()), (Format::Speedscope, 0));
+        assert_eq!(meant_record("record -d unlimited -p 1").duration, None);
+        for (name, format) in [
+            ("flamegraph", Format::Flamegraph),
+            ("raw", Format::Collapsed),
+            ("speedscope", Format::Speedscope),
+            ("chrometrace", Format::ChromeTrace),
+        ] {
+            assert_eq!(meant_record(&format!("record --format {name} --pid 1")).format, format);
+        }
+        let options = |flags: &str| meant_record(&format!("record {flags} -p 1")).options;
+        for (short, long, is_so) in [
+            ("-F", "--function", (|it| it.lines == Lines::First) as fn(Options) -> bool),
+            ("--nolineno", "--nolineno", |it| it.lines == Lines::Together),
+            ("-t", "--threads", |it| it.threads == Threads::Apart),
+            ("-g", "--gil", |it| it.locks == Locks::Held && it.mode == Mode::OnCpu),
+            ("-i", "--idle", |it| it.mode == Mode::Wall),
+            ("-n", "--native", |it| it.view == View::Native),
+            ("--full-filenames", "--full-filenames", |it| it.paths == Paths::Full),
+            ("-ngit", "--native --gil --idle --threads", |it| {
+                it.view == View::Native && it.locks == Locks::Held && it.mode == Mode::Wall
+            }),
+        ] {
+            assert!(is_so(options(short)) && is_so(options(long)), "{short} {long}");
+        }
+        assert_eq!(meant_record("record --nonblocking -p 1").stopping, Stopping::Never);
+        assert_eq!(options("--no-native").view, View::Managed);
+
+        let job = meant_dump("dump --pid 12345");
+        assert_eq!((job.targets, job.language, job.view), (pid(), Language::Text, View::Default));
+        assert_eq!(meant_dump("d -p 0x3039 -j").language, Language::Json);
+        let job = meant_dump("dump --json --native --full-filenames --pid 12345");
+        assert_eq!((job.view, job.paths), (View::Native, Paths::Full));
+        assert_eq!(meant_dump("dump --nonblocking -p 1").stopping, Stopping::Never);
     }
 
     #[test]

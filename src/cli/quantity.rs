@@ -12,12 +12,21 @@ const RATES: std::ops::RangeInclusive<f64> = 0.01..=20_000.0;
 /// The longest time: a year. More is a slip of the finger.
 const LONGEST: f64 = 366.0 * 24.0 * 3600.0;
 
-/// A process number.
+const NO_PID: &str = "a process number is needed; `ps` or `pgrep NAME` tell it";
+
+/// A process number, in decimal, or in hexadecimal after `0x`.
 pub(super) fn pid(text: &str) -> Result<Pid, String> {
-    match text.trim().parse::<i32>() {
+    let text = text.trim();
+    let number = match text.strip_prefix("0x") {
+        // A sign is part of no digits.
+        Some(digits) if digits.starts_with(['+', '-']) => return Err(NO_PID.to_owned()),
+        Some(digits) => i32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match number {
         Ok(pid @ 1..) => Ok(Pid(pid)),
         Ok(_) => Err("a process number is greater than 0".to_owned()),
-        Err(_) => Err("a process number is needed; `ps` or `pgrep NAME` tell it".to_owned()),
+        Err(_) => Err(NO_PID.to_owned()),
     }
 }
 
@@ -103,6 +112,11 @@ mod tests {
     #[test]
     fn process_numbers() {
         assert_eq!(pid("4711"), Ok(Pid(4711)));
+        assert_eq!(pid("0x1267"), Ok(Pid(4711)));
+        assert_eq!(pid("0xfF"), Ok(Pid(255)));
+        for text in ["0x", "0x0", "0x-1", "0x+1", "0x80000000", "0xg", "1267h"] {
+            assert!(pid(text).is_err(), "{text}");
+        }
         for text in ["", "0", "-1", "nginx", "1.5", "99999999999"] {
             assert!(pid(text).is_err(), "{text}");
         }

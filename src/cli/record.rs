@@ -34,7 +34,7 @@ use super::{
 use crate::{
     output::{self, Format, Named},
     profile::{Costs, Process, Profile},
-    sampler::{self, Control},
+    sampler::{self, Control, History},
     stack::Symbol,
     task::Pid,
 };
@@ -144,6 +144,8 @@ fn default_name(job: &Record, targets: Option<&[Pid]>) -> PathBuf {
     let extension = match job.format {
         Format::Flamegraph => "svg",
         Format::Collapsed => "folded",
+        Format::Speedscope => "speedscope.json",
+        Format::ChromeTrace => "trace.json",
     };
     let pid = targets.and_then(|targets| targets.first().copied());
     let name = match &job.targets {
@@ -185,10 +187,13 @@ impl Work {
 
     /// Record and write; the lines to say when the files are in their places.
     fn run(self, control: &Control, events: &Sender<Event>) -> anyhow::Result<Vec<String>> {
+        let timeline = self.job.format.shows_time();
         let options = sampler::Options {
             rate: self.job.options.rate,
             duration: self.job.duration,
             scope: self.job.scope,
+            history: if timeline { History::Timeline } else { History::Totals },
+            stopping: self.job.stopping,
         };
         let recorded = sampler::record(&self.targets, &options, control);
         let _ = events.send(Event::Watched);

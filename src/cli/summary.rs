@@ -21,12 +21,12 @@ pub(super) fn lines(
     costs: &Costs,
     options: &Options,
 ) -> Vec<String> {
-    let samples = output::samples(profile, options.mode);
+    let samples = output::samples(profile, options);
     let mut lines = vec![
         format!(
             "Wrote {file}: {} {} samples{} in {}",
             count(samples),
-            options.mode.name(),
+            options.kind(),
             match costs.met.watched {
                 0 | 1 => String::new(),
                 several => format!(" of {} processes", count(several)),
@@ -34,7 +34,7 @@ pub(super) fn lines(
             time(costs.duration)
         ),
         cost(costs),
-        trust(profile, costs, options.mode),
+        trust(profile, costs, options),
     ];
     match costs.notes.as_slice() {
         [] => {}
@@ -63,7 +63,7 @@ fn cost(costs: &Costs) -> String {
 }
 
 /// How far the samples are what the kernel saw.
-fn trust(profile: &Profile, costs: &Costs, mode: Mode) -> String {
+fn trust(profile: &Profile, costs: &Costs, options: &Options) -> String {
     let mut text = format!(
         "CPU time: {} sampled, {} by the kernel",
         time(costs.sampled_cpu),
@@ -72,7 +72,7 @@ fn trust(profile: &Profile, costs: &Costs, mode: Mode) -> String {
     if differ(costs.sampled_cpu, costs.kernel_cpu) {
         text += " (too far apart to trust how much of the time it ran)";
     }
-    let (cut, all) = output::cut(profile, mode);
+    let (cut, all) = output::cut(profile, options);
     text += &format!("; {} of stacks cut", share(cut, all));
     text += &format!(", {} lost", share(costs.caught.missed, costs.caught.total()));
     let unmade = costs.ticks_wanted.saturating_sub(costs.ticks);

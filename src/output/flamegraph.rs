@@ -19,9 +19,9 @@ use inferno::flamegraph::{
 use rustc_hash::FxHasher;
 
 use super::{
-    Mode, Named, Options, cut, samples,
+    Locks, Mode, Named, Options, View, cut, samples,
     stacks::{Kind, Label, Part, Shown, stacks},
-    text, waits,
+    text, title, waits,
 };
 use crate::style;
 
@@ -156,29 +156,18 @@ fn hsl(hue: u16, saturation: u16, lightness: u16) -> (u8, u8, u8) {
     (part(0.0), part(8.0), part(4.0))
 }
 
-/// What was watched.
-fn title(recording: Named<'_>) -> String {
-    match recording.profile.processes() {
-        [process] => text::process(process),
-        processes => {
-            let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
-            style::clip(&format!("{} processes: {}", pids.len(), pids.join(", ")), 100).into_owned()
-        }
-    }
-}
-
 /// How it was watched, what was lost, and how it compares with what the kernel
 /// counted.
 fn subtitle(recording: Named<'_>, options: &Options) -> String {
     let costs = recording.costs;
     let lost = costs.caught.missed;
-    let (cut, looked_at) = cut(recording.profile, options.mode);
+    let (cut, looked_at) = cut(recording.profile, options);
     format!(
         "{}, {} at {} Hz: {} samples, {} lost, {} cut; CPU {} sampled, {} by the kernel",
-        options.mode.name(),
+        options.kind(),
         style::time(costs.duration),
         options.rate,
-        style::count(samples(recording.profile, options.mode)),
+        style::count(samples(recording.profile, options)),
         style::share(lost, costs.caught.total()),
         style::share(cut, looked_at),
         style::time(costs.sampled_cpu),
@@ -189,17 +178,14 @@ fn subtitle(recording: Named<'_>, options: &Options) -> String {
 /// Inferno makes an error of a graph without a frame. It is none: a process
 /// that does nothing is worth knowing of.
 fn write_empty(recording: Named<'_>, options: &Options, into: &mut dyn Write) -> io::Result<()> {
-    let mut lines = vec![match options.mode {
-        Mode::OnCpu => "Nothing ran: no thread used a CPU while it was watched.".to_owned(),
-        Mode::Wall => "Nothing was seen: no thread was there while it was watched.".to_owned(),
-    }];
+    let mut lines = vec![nothing(options).to_owned()];
     let waits = waits(recording.profile);
     let all = waits.iter().map(|(_, micros)| micros).sum();
     for (state, micros) in waits.iter().take(3) {
         let wait = text::wait(*state).unwrap_or_default();
         lines.push(format!("{} of the time in {wait}", style::share(*micros, all)));
     }
-    if !waits.is_empty() {
+    if options.mode == Mode::OnCpu && !waits.is_empty() {
         lines.push("spy record --wall shows where.".to_owned());
     }
     let height = 110 + 20 * lines.len();
@@ -221,6 +207,16 @@ fn write_empty(recording: Named<'_>, options: &Options, into: &mut dyn Write) ->
         writeln!(into, r#"<text x="{middle}" y="{y}">{}</text>"#, xml(line))?;
     }
     writeln!(into, "</svg>")
+}
+
+/// Why there is nothing to show.
+fn nothing(options: &Options) -> &'static str {
+    match (options.locks, options.view, options.mode) {
+        (Locks::Held, ..) => "Nothing to show: no thread was seen to hold the interpreter lock.",
+        (_, View::Managed, _) => "Nothing to show: no thread was seen to run a language runtime.",
+        (_, _, Mode::OnCpu) => "Nothing ran: no thread used a CPU while it was watched.",
+        (_, _, Mode::Wall) => "Nothing was seen: no thread was there while it was watched.",
+    }
 }
 
 fn xml(text: &str) -> String {

@@ -6,10 +6,14 @@
 pub mod dump;
 pub mod text;
 
+mod chrometrace;
 mod collapsed;
 mod flamegraph;
+mod order;
+mod speedscope;
 mod stacks;
 mod stats;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +21,13 @@ use std::{
 };
 
 pub use stats::stats;
+pub use view::{Seen, View};
 
 use crate::{
     profile::{Costs, Profile},
     stack::{End, Symbol},
-    task::State,
+    style,
+    task::{Lock, State},
 };
 
 /// A file format.
@@ -31,6 +37,18 @@ pub enum Format {
     Flamegraph,
     /// One line a stack, root first, with its count.
     Collapsed,
+    /// What each thread did in the order of time, for speedscope.
+    Speedscope,
+    /// The same as trace events, for Perfetto and `chrome://tracing`.
+    ChromeTrace,
+}
+
+impl Format {
+    /// Whether it shows the order of time: without a
+    /// [`Timeline`](crate::profile::Timeline) in the profile it shows nothing.
+    pub const fn shows_time(self) -> bool {
+        matches!(self, Self::Speedscope | Self::ChromeTrace)
+    }
 }
 
 /// Which samples are shown.
@@ -54,14 +72,17 @@ impl Mode {
 pub enum Lines {
     /// They are; the line is shown.
     Apart,
-    /// They are one frame.
+    /// They are one frame, shown with the function's first line where that is
+    /// known.
+    First,
+    /// They are one frame, shown without a line.
     Together,
 }
 
 /// How a source file is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
-    /// By its last component.
+    /// By its last component, or as from the package that it is installed in.
     Short,
     /// As the debug information has it.
     Full,
@@ -76,11 +97,24 @@ pub enum Threads {
     Apart,
 }
 
+/// Which samples are shown, by the interpreter lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locks {
+    /// Those of any thread.
+    Any,
+    /// Those in which the thread held it.
+    Held,
+}
+
 /// What to show, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Which samples.
+    /// Which samples, by what the thread was doing.
     pub mode: Mode,
+    /// Which samples, by the interpreter lock.
+    pub locks: Locks,
+    /// Which frames.
+    pub view: View,
     /// Frames of one function.
     pub lines: Lines,
     /// Source files.
@@ -89,6 +123,24 @@ pub struct Options {
     pub threads: Threads,
     /// The rate that was asked for, in ticks a second: it is only told.
     pub rate: f64,
+}
+
+impl Options {
+    /// Whether samples of such a thread are shown; its stack may yet have no
+    /// frame to be shown.
+    pub fn wants(&self, state: State, lock: Lock) -> bool {
+        self.mode.shows(state) && (self.locks == Locks::Any || lock == Lock::Held)
+    }
+
+    /// What kind of samples is shown: `on-CPU`.
+    pub const fn kind(&self) -> &'static str {
+        match (self.mode, self.locks) {
+            (Mode::OnCpu, Locks::Any) => "on-CPU",
+            (Mode::OnCpu, Locks::Held) => "on-CPU, lock held",
+            (Mode::Wall, Locks::Any) => "wall clock",
+            (Mode::Wall, Locks::Held) => "wall clock, lock held",
+        }
+    }
 }
 
 /// A recording with the names of its frames.
@@ -116,6 +168,8 @@ pub fn write(
     match format {
         Format::Flamegraph => flamegraph::write(recording, options, into),
         Format::Collapsed => collapsed::write(recording, options, into),
+        Format::Speedscope => speedscope::write(recording, options, into),
+        Format::ChromeTrace => chrometrace::write(recording, options, into),
     }
 }
 
@@ -134,11 +188,11 @@ pub fn waits(profile: &Profile) -> Vec<(State, u64)> {
     waits
 }
 
-/// How many of the samples that `mode` shows have a stack that is cut, and how
+/// How many of the samples that are wanted have a stack that is cut, and how
 /// many have a stack at all. Threads that sleep and are not shown would hide
 /// what became of those that are.
-pub fn cut(profile: &Profile, mode: Mode) -> (u64, u64) {
-    let shown = profile.samples().filter(|(key, _)| mode.shows(key.state));
+pub fn cut(profile: &Profile, options: &Options) -> (u64, u64) {
+    let shown = profile.samples().filter(|(key, _)| options.wants(key.state, key.lock));
     shown.fold((0, 0), |(cut, all), (key, weight)| match profile.stack(key.stack).1 {
         End::NotCaught => (cut, all),
         End::Root => (cut, all + weight.ticks),
@@ -146,8 +200,19 @@ pub fn cut(profile: &Profile, mode: Mode) -> (u64, u64) {
     })
 }
 
-/// How many samples `mode` shows.
-pub fn samples(profile: &Profile, mode: Mode) -> u64 {
-    let shown = profile.samples().filter(|(key, _)| mode.shows(key.state));
+/// How many samples are wanted.
+pub fn samples(profile: &Profile, options: &Options) -> u64 {
+    let shown = profile.samples().filter(|(key, _)| options.wants(key.state, key.lock));
     shown.map(|(_, weight)| weight.ticks).sum()
+}
+
+/// What was watched.
+fn title(recording: Named<'_>) -> String {
+    match recording.profile.processes() {
+        [process] => text::process(process),
+        processes => {
+            let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
+            style::clip(&format!("{} processes: {}", pids.len(), pids.join(", ")), 100).into_owned()
+        }
+    }
 }

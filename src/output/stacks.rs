@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{Mode, Named, Options, Threads, text};
+use super::{Lines, Mode, Named, Options, Threads, text};
 use crate::{
     profile::{FrameId, Key, ProcessId, StackId, ThreadId},
-    stack::End,
+    stack::{End, Frame, Symbol},
+    task::State,
 };
 
 /// Whether a stack's thread was running or waiting.
@@ -59,19 +60,73 @@ pub(super) fn stacks(recording: Named<'_>, options: &Options) -> BTreeMap<Shown,
     let mut writer = Writer { recording, options, frames: FxHashMap::default() };
     let mut stacks = BTreeMap::new();
     for (key, weight) in recording.profile.samples() {
-        if !options.mode.shows(key.state) {
+        if !options.wants(key.state, key.lock) {
             continue;
         }
+        let Some(shown) = writer.shown(key) else { continue };
         let time = match options.mode {
             Mode::OnCpu => weight.cpu,
             Mode::Wall => weight.wall,
         };
-        *stacks.entry(writer.shown(key)).or_insert(Duration::ZERO) += time;
+        *stacks.entry(shown).or_insert(Duration::ZERO) += time;
     }
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let counted = stacks.into_iter().map(|(shown, time)| (shown, micros(time)));
     // A thread that is seen twice and has not run in between.
     counted.filter(|&(_, micros)| micros > 0).collect()
+}
+
+/// The frames that are shown of a stack, outermost first, and before them why
+/// it is cut; `None` where it is not shown.
+pub(super) fn seen(
+    recording: Named<'_>,
+    options: &Options,
+    id: StackId,
+) -> Option<(Option<String>, Vec<FrameId>)> {
+    let (frames, end) = recording.profile.stack(id);
+    let known = recording.profile.frames();
+    let is_managed = |id: FrameId| {
+        known.get(id.0 as usize).is_some_and(|it| matches!(it.frame, Frame::Managed(_)))
+    };
+    let mut seen = options.view.of(&frames, is_managed)?;
+    seen.frames.reverse();
+    let cut = (end != End::Root && seen.to_the_end).then(|| format!("[{end}]"));
+    Some((cut, seen.frames))
+}
+
+/// What stands at the inner end of a stack of a thread in `state`, and is no
+/// function; `frames` are there before it.
+pub(super) fn inner_end(options: &Options, state: State, frames: usize) -> Option<Label> {
+    // CPU time was not used while it was waited for, but before.
+    let told = !(options.mode == Mode::OnCpu && state.is_runnable());
+    match text::wait(state).filter(|_| told) {
+        Some(wait) => Some(Label { text: wait.into(), kind: Kind::Wait }),
+        // A root without a frame: there is nothing else to say of it.
+        None if frames == 0 => Some(Label { text: "[no frames]".into(), kind: Kind::Cut }),
+        None => None,
+    }
+}
+
+/// The functions of a frame, innermost first, each with the line that is
+/// shown.
+pub(super) fn functions<'a>(
+    recording: Named<'a>,
+    lines: Lines,
+    id: FrameId,
+) -> impl DoubleEndedIterator<Item = (&'a Symbol, Option<u32>)> {
+    let first = match recording.profile.frames().get(id.0 as usize).map(|it| &it.frame) {
+        Some(Frame::Managed(frame)) => frame.first_line,
+        Some(Frame::Native(_)) | None => None,
+    };
+    let symbols = recording.names.get(id.0 as usize).map_or(&[][..], Vec::as_slice);
+    symbols.iter().map(move |symbol| {
+        let line = match lines {
+            Lines::Apart => symbol.line,
+            Lines::First => first,
+            Lines::Together => None,
+        };
+        (symbol, line)
+    })
 }
 
 struct Writer<'a> {
@@ -82,19 +137,16 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn shown(&mut self, key: &Key) -> Shown {
+    fn shown(&mut self, key: &Key) -> Option<Shown> {
         let part = if key.state.is_runnable() { Part::Running } else { Part::Waiting };
-        let mut frames = self.frames(key.stack);
-        // CPU time was not used while it was waited for, but before.
-        let told = !(self.options.mode == Mode::OnCpu && key.state.is_runnable());
-        if let Some(wait) = text::wait(key.state).filter(|_| told) {
-            frames.push(Label { text: wait.into(), kind: Kind::Wait });
+        let (cut, ids) = seen(self.recording, self.options, key.stack)?;
+        let cut = cut.map(|text| Label { text: text.into(), kind: Kind::Cut });
+        let mut frames: Vec<Label> = cut.into_iter().collect();
+        for id in ids {
+            frames.extend_from_slice(&self.labels(id));
         }
-        if frames.is_empty() {
-            // A root without a frame: there is nothing else to say of it.
-            frames.push(Label { text: "[no frames]".into(), kind: Kind::Cut });
-        }
-        Shown { roots: self.roots(key.thread), part, frames }
+        frames.extend(inner_end(self.options, key.state, frames.len()));
+        Some(Shown { roots: self.roots(key.thread), part, frames })
     }
 
     fn roots(&self, id: ThreadId) -> Vec<Label> {
@@ -114,44 +166,20 @@ impl Writer<'_> {
         roots
     }
 
-    fn frames(&mut self, id: StackId) -> Vec<Label> {
-        let (ids, end) = self.recording.profile.stack(id);
-        let mut frames = Vec::with_capacity(ids.len() + 2);
-        if end != End::Root {
-            frames.push(Label { text: format!("[{end}]").into(), kind: Kind::Cut });
-        }
-        for id in ids.into_iter().rev() {
-            frames.extend_from_slice(&self.labels(id));
-        }
-        frames
-    }
-
     fn labels(&mut self, id: FrameId) -> Arc<[Label]> {
         if let Some(labels) = self.frames.get(&id) {
             return Arc::clone(labels);
         }
-        let symbols = self.recording.names.get(id.0 as usize).map_or(&[][..], Vec::as_slice);
-        let labels: Arc<[Label]> = symbols
-            .iter()
+        let labels: Arc<[Label]> = functions(self.recording, self.options.lines, id)
             .rev()
-            .map(|symbol| {
+            .map(|(symbol, line)| {
                 let home = symbol.module.as_ref().or(symbol.file.as_ref());
                 let home = home.map_or("", String::as_str);
-                let text = text::frame(symbol, self.options.lines, self.options.paths);
+                let text = text::frame(symbol, line, self.options.paths);
                 Label { text: text.into(), kind: Kind::Function(home.into()) }
             })
             .collect();
         self.frames.insert(id, Arc::clone(&labels));
         labels
-    }
-}
-
-impl Mode {
-    /// Its name in a sentence.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OnCpu => "on-CPU",
-            Self::Wall => "wall clock",
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{Lines, Paths};
+use super::Paths;
 use crate::{
     profile::{Process, Thread},
     stack::Symbol,
@@ -14,12 +14,13 @@ use crate::{
 /// The longest command line that names a process, in letters.
 const LONGEST_COMMAND: usize = 80;
 
-/// A function, with its place: `serve (app.py:12)`, or with the image that
-/// holds it where no source file is known: `epoll_wait (libc.so.6)`.
-pub fn frame(symbol: &Symbol, lines: Lines, paths: Paths) -> String {
+/// A function, with its place: `serve (app.py:12)`, `line` being the one that
+/// is shown; or with the image that holds it where no source file is known:
+/// `epoll_wait (libc.so.6)`.
+pub fn frame(symbol: &Symbol, line: Option<u32>, paths: Paths) -> String {
     let function = &symbol.function;
-    let text = match (&symbol.file, symbol.line, &symbol.module) {
-        (Some(file), Some(line), _) if lines == Lines::Apart => {
+    let text = match (&symbol.file, line, &symbol.module) {
+        (Some(file), Some(line), _) => {
             format!("{function} ({}:{line})", paths.of(file))
         }
         (Some(file), ..) => format!("{function} ({})", paths.of(file)),
@@ -32,13 +33,20 @@ pub fn frame(symbol: &Symbol, lines: Lines, paths: Paths) -> String {
     safe(&text)
 }
 
+/// The directories in which packages of Python lie.
+const PACKAGES: [&str; 2] = ["/site-packages/", "/dist-packages/"];
+
 impl Paths {
     /// The part of the path `file` that is shown.
     pub fn of(self, file: &str) -> &str {
-        match self {
-            Self::Full => file,
-            Self::Short => file.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(file),
+        if self == Self::Full {
+            return file;
         }
+        // Many packages have a file of the same name, such as `base.py`.
+        if let Some((_, inside)) = PACKAGES.iter().find_map(|home| file.rsplit_once(home)) {
+            return inside;
+        }
+        file.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(file)
     }
 }
 
@@ -114,17 +122,20 @@ mod tests {
             module: Some("python3".to_owned()),
             inlined: false,
         };
-        let check = |symbol: &Symbol, lines, paths, expected: &str| {
-            assert_eq!(frame(symbol, lines, paths), expected);
+        let check = |symbol: &Symbol, line, paths, expected: &str| {
+            assert_eq!(frame(symbol, line, paths), expected);
         };
-        check(&symbol, Lines::Apart, Paths::Short, "serve (server.py:12)");
-        check(&symbol, Lines::Together, Paths::Short, "serve (server.py)");
-        check(&symbol, Lines::Apart, Paths::Full, "serve (/srv/app/server.py:12)");
+        check(&symbol, Some(12), Paths::Short, "serve (server.py:12)");
+        check(&symbol, None, Paths::Short, "serve (server.py)");
+        check(&symbol, Some(12), Paths::Full, "serve (/srv/app/server.py:12)");
+        let file = "/opt/lib/python3.11/site-packages/gunicorn/workers/base.py".to_owned();
+        let packaged = Symbol { file: Some(file), ..symbol.clone() };
+        check(&packaged, Some(12), Paths::Short, "serve (gunicorn/workers/base.py:12)");
         let symbol = Symbol { file: None, ..symbol };
-        check(&symbol, Lines::Apart, Paths::Short, "serve (python3)");
+        check(&symbol, Some(12), Paths::Short, "serve (python3)");
         let symbol = Symbol { function: "python3+0x12".to_owned(), ..symbol };
-        check(&symbol, Lines::Apart, Paths::Short, "python3+0x12");
+        check(&symbol, Some(12), Paths::Short, "python3+0x12");
         let symbol = Symbol { function: "0x7f00".to_owned(), module: None, ..symbol };
-        check(&symbol, Lines::Apart, Paths::Short, "0x7f00");
+        check(&symbol, Some(12), Paths::Short, "0x7f00");
     }
 }

@@ -2,15 +2,17 @@
 //! tree; what is kept grows with distinct stacks, not with samples.
 
 mod costs;
+mod timeline;
 
 use std::time::Duration;
 
 pub use costs::{Caught, Costs, Histogram, Met};
 use rustc_hash::FxHashMap;
+pub use timeline::{Doing, Record, Timeline};
 
 use crate::{
     stack::{End, Frame, Stack},
-    task::{Pid, State, Tid},
+    task::{Lock, Pid, State, Tid},
 };
 
 /// A process in a profile.
@@ -69,6 +71,8 @@ pub struct Key {
     pub thread: ThreadId,
     /// What it was doing.
     pub state: State,
+    /// What it had to do with the interpreter lock.
+    pub lock: Lock,
     /// Where.
     pub stack: StackId,
 }
@@ -104,6 +108,7 @@ pub struct Profile {
     nodes: Vec<Node>,
     node_ids: FxHashMap<Node, StackId>,
     samples: FxHashMap<Key, Weight>,
+    timeline: Option<Timeline>,
 }
 
 /// The first nodes of the tree are no frames but the ends of stacks.
@@ -121,6 +126,7 @@ impl Default for Profile {
             nodes: (0..ENDS).map(node).collect(),
             node_ids: FxHashMap::default(),
             samples: FxHashMap::default(),
+            timeline: None,
         }
     }
 }
@@ -165,7 +171,28 @@ impl Profile {
         id
     }
 
-    /// Count a sample.
+    /// From now on keep also when each sample was; see [`Timeline`] for what
+    /// that costs.
+    pub fn keep_timeline(&mut self) {
+        self.timeline.get_or_insert_default();
+    }
+
+    /// When each sample was, where that is kept.
+    pub const fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_ref()
+    }
+
+    /// Count a sample that stands for `weight.wall` since then, by the clock of
+    /// the recording, whose beginning is 0. Those of a thread come in the order
+    /// of time.
+    pub fn count_since(&mut self, key: Key, weight: Weight, since: Duration) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.add(key, weight, since);
+        }
+        self.count(key, weight);
+    }
+
+    /// Count a sample of a time that does not matter: it is in no timeline.
     pub fn count(&mut self, key: Key, weight: Weight) {
         let sum = self.samples.entry(key).or_default();
         sum.ticks += weight.ticks;

@@ -10,14 +10,13 @@ pub mod python;
 
 use std::{fmt, ops::Range, sync::Arc};
 
-pub use crate::{stack::Variable, task::Lock};
-
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
     stack::{ManagedFrame, ModuleId},
     task::Tid,
 };
+pub use crate::{stack::Variable, task::Lock};
 
 /// A language runtime that was found in a process.
 pub trait Runtime: fmt::Debug + Send {

@@ -7,14 +7,14 @@ use super::{
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Ask, Catch, Copied, CopiedMemory, Look, is_unnoticed},
+    capture::{ARGUMENTS, Ask, Catch, Copied, CopiedMemory, Look, is_unnoticed},
     memory::{Address, Memory},
     module::Modules,
     process::{LiveMemory, Process},
-    runtime::Trace,
+    runtime::{Detail, Trace},
     snapshot::{Architecture, Mapping, Registers},
-    stack::{End, Stack},
-    task::{State, Tid},
+    stack::{End, Stack, Variable},
+    task::{Lock, State, Tid},
     unwind::{Extent, Tables, Unwinder, Wanted},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Engine {
     spare: Vec<Copied>,
     /// The language runtime, if one was found.
     pub(super) language: Language,
+    /// How much of local variables is wanted.
+    pub(super) locals: Option<Detail>,
     /// Where the native frames of the stack lie that is being unwound.
     extents: Vec<Extent>,
 }
@@ -52,6 +54,18 @@ pub(super) struct Sample {
     pub(super) registers: Registers,
     pub(super) copied: Copied,
     pub(super) stack: Stack,
+    pub(super) facts: Facts,
+}
+
+/// What a language runtime says of a thread, beside its frames.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// What the thread has to do with the interpreter lock.
+    pub(super) lock: Lock,
+    /// Whether it collects garbage.
+    pub(super) collecting: bool,
+    /// The local variables of its managed frames, if they are wanted.
+    pub(super) locals: Vec<Vec<Variable>>,
 }
 
 /// What became of reading a thread that sleeps.
@@ -87,6 +101,7 @@ impl Engine {
             halted: None,
             spare: Vec::new(),
             language: Language::default(),
+            locals: None,
             extents: Vec::new(),
         })
     }
@@ -219,7 +234,8 @@ impl Engine {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
             self.inspect(watched, &mut copied, None);
-            let (stack, short) = self.unwind(modules, registers, &mut copied, watched);
+            let looked = self.unwind(modules, (registers, state), &mut copied, watched);
+            let (stack, facts, short) = looked;
             // Only what was read before this is known to belong together.
             let slept = match watched.seen {
                 Some(seen) => watched.gate.schedule().ok()? == Some(seen),
@@ -235,7 +251,8 @@ impl Engine {
                 continue;
             }
             let unknown = stack.end == End::UnknownRegister;
-            return Some((Sample { state, registers: *registers, copied, stack }, unknown));
+            let sample = Sample { state, registers: *registers, copied, stack, facts };
+            return Some((sample, unknown));
         }
     }
 
@@ -248,7 +265,8 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<Sample> {
         let Catch { registers, mut copied, partial, .. } = caught;
-        let (stack, short) = self.unwind(modules, &registers, &mut copied, watched);
+        let thread = (&registers, State::Running);
+        let (stack, facts, short) = self.unwind(modules, thread, &mut copied, watched);
         if short
             && !partial
             && let Some(depth) = watched.depth.deeper()
@@ -257,7 +275,7 @@ impl Engine {
             self.give_back(copied);
             return None;
         }
-        Some(Sample { state: State::Running, registers, copied, stack })
+        Some(Sample { state: State::Running, registers, copied, stack, facts })
     }
 
     /// Unwind, and add to `copied` what was read beside it; and whether the
@@ -265,10 +283,10 @@ impl Engine {
     fn unwind(
         &mut self,
         modules: &mut Modules,
-        registers: &Registers,
+        (registers, state): (&Registers, State),
         copied: &mut Copied,
         watched: &mut Watched,
-    ) -> (Stack, bool) {
+    ) -> (Stack, Facts, bool) {
         let mut again = true;
         loop {
             let mut frames = Vec::new();
@@ -281,8 +299,11 @@ impl Engine {
             let walk = self.unwinder.unwind_with(modules, thread, &mut frames, &mut wanted);
             let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
             let renew = again && walk.unmapped.is_some();
+            let mut facts = Facts::default();
             if !renew && let Some(trace) = &watched.trace {
                 frames = self.language.merge(trace, frames, &self.extents, &memory);
+                let waits_on = futex(state, registers);
+                facts = self.language.facts(trace, waits_on, self.locals, &memory);
             }
             copied.keep(memory.into_late());
             if renew {
@@ -297,7 +318,17 @@ impl Engine {
                 watched.depth.learn(Address(sp), walk.highest);
             }
             watched.working.turn();
-            return (Stack { frames, end: walk.end }, short);
+            return (Stack { frames, end: walk.end }, facts, short);
         }
+    }
+}
+
+/// The futex that a thread in this state waits on.
+fn futex(state: State, registers: &Registers) -> Option<Address> {
+    match state {
+        State::Blocked(call) if call.name() == Some("futex") => {
+            registers.get(ARGUMENTS[0]).map(Address)
+        }
+        _ => None,
     }
 }

@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::engine::Facts;
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
-    runtime::{Entry, Places, RUNTIMES, Runtime, Trace},
+    runtime::{Detail, Entry, Places, RUNTIMES, Runtime, Trace},
     stack::{Frame, Placed, merge},
+    task::Lock,
     unwind::{Extent, Wanted},
 };
 
@@ -95,6 +97,27 @@ impl Language {
         let (merged, unplaced) = merge(&native, &segments);
         self.unmerged += u64::from(unplaced > 0);
         merged
+    }
+}
+
+impl Language {
+    /// What is known of the thread of `trace`, which waits on that futex, if on
+    /// any.
+    pub(super) fn facts(
+        &mut self,
+        trace: &Trace,
+        waits_on: Option<Address>,
+        locals: Option<Detail>,
+        memory: &dyn Memory,
+    ) -> Facts {
+        let Some(runtime) = &mut self.runtime else { return Facts::default() };
+        let mut waits = || waits_on.is_some_and(|at| runtime.is_lock(trace, at, memory));
+        let lock = match trace.lock {
+            Lock::Without if waits() => Lock::Wanted,
+            lock => lock,
+        };
+        let locals = locals.map(|detail| runtime.locals(trace, detail, memory));
+        Facts { lock, collecting: trace.collecting, locals: locals.unwrap_or_default() }
     }
 }
 

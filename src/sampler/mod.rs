@@ -26,6 +26,7 @@ use crate::{
     module::Modules,
     process::{Process, Roots},
     profile::{Costs, Profile},
+    runtime::Detail,
     snapshot::{Registers, Root},
     stack::{Stack, Variable},
     task::{Lock, Pid, State, Tid},
@@ -40,6 +41,10 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Which processes.
     pub scope: Scope,
+    /// What is kept of the order of time.
+    pub history: History,
+    /// Whether threads may be stopped.
+    pub stopping: Stopping,
 }
 
 /// Which processes are watched.
@@ -49,6 +54,42 @@ pub enum Scope {
     Named,
     /// Their descendants too, as they come and go.
     Descendants,
+}
+
+/// What a recording keeps of the order in which things happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Nothing: sums alone.
+    Totals,
+    /// When each thread was where: a
+    /// [`Timeline`](crate::profile::Timeline).
+    Timeline,
+}
+
+/// Whether threads that run may be stopped in order to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopping {
+    /// For as long as it takes to copy what is needed.
+    Brief,
+    /// Never. What is read of a thread that runs may be torn, and its native
+    /// frames are not known.
+    Never,
+}
+
+/// How to look at a process once.
+#[derive(Clone, Copy, Debug)]
+pub struct DumpOptions {
+    /// Whether threads may be stopped.
+    pub stopping: Stopping,
+    /// How much of the local variables of managed frames is wanted, if any.
+    pub locals: Option<Detail>,
+}
+
+impl Default for DumpOptions {
+    /// Threads may be stopped, and no variables are wanted.
+    fn default() -> Self {
+        Self { stopping: Stopping::Brief, locals: None }
+    }
 }
 
 /// What another thread may see and say while a recording runs.
@@ -120,6 +161,16 @@ pub struct ThreadDump {
     pub locals: Vec<Vec<Variable>>,
 }
 
+/// The images that the frames of dumps lie in, opened once for all of them.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// The images.
+    pub modules: Modules,
+    /// The roots of the processes that were looked at: this keeps their files
+    /// within reach.
+    roots: Roots,
+}
+
 /// A process, looked at once.
 #[derive(Debug)]
 pub struct Dump {
@@ -131,14 +182,10 @@ pub struct Dump {
     pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<ThreadDump>,
-    /// The images that the frames lie in.
-    pub modules: Modules,
     /// Where its files are.
     pub origin: Origin,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
-    /// The target, still held: this keeps the files of the origin within reach.
-    pub process: Process,
 }
 
 /// Why a target cannot be watched.

@@ -9,8 +9,8 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Dump, Error, Origin, ThreadDump,
-    engine::{Engine, Examined, Sample},
+    Dump, DumpOptions, Error, Images, Origin, Stopping, ThreadDump,
+    engine::{Engine, Examined, Facts, Sample},
     open,
     shared::NO_SYSCALL,
     watched::{Asked, Watched},
@@ -21,45 +21,51 @@ use crate::{
     module::Modules,
     process::{LiveMemory, Process},
     profile::ThreadId,
-    runtime::Detail,
+    runtime::Places,
     snapshot::{self, Registers},
     stack::{End, Stack},
-    task::{Lock, Pid, State, Tid},
+    task::{Pid, State, Tid},
     unwind::Tables,
 };
 
 /// How long is waited for threads that do not stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Look once at every thread of `target`; and at the local variables of its
-/// managed frames, in that detail, where they are wanted.
+/// Look once at every thread of `target`, whose frames lie in `images`; and at
+/// the local variables of its managed frames, in that detail, where they are
+/// wanted.
 ///
 /// # Errors
 /// When it cannot be watched.
-pub fn dump(target: Pid, _locals: Option<Detail>) -> Result<Dump, Error> {
-    let mut looked = look(target)?;
-    let process = looked.engine.process;
-    let describe = |(tid, sample): (Tid, Sample)| ThreadDump {
-        tid,
-        name: process.thread_name(tid).unwrap_or_default(),
-        given_name: None,
-        state: sample.state,
-        lock: Lock::Without,
-        collecting: false,
-        registers: sample.registers,
-        stack: sample.stack,
-        locals: Vec::new(),
-    };
+pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, Error> {
+    let mut looked = look(target, how, images)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
+    let Engine { process, memory, mut language, .. } = looked.engine;
+    let mut threads = Vec::with_capacity(looked.threads.len());
+    for (tid, sample) in looked.threads {
+        let inner = process.namespace_tid(tid);
+        let runtime = language.runtime();
+        threads.push(ThreadDump {
+            tid,
+            name: process.thread_name(tid).unwrap_or_default(),
+            given_name: runtime.and_then(|runtime| runtime.thread_name(inner, &memory)),
+            state: sample.state,
+            lock: sample.facts.lock,
+            collecting: sample.facts.collecting,
+            registers: sample.registers,
+            stack: sample.stack,
+            locals: sample.facts.locals,
+        });
+    }
+    let mut notes = Vec::from_iter(Some(looked.note).filter(|note| !note.is_empty()));
+    notes.extend(language.runtime().map(|runtime| runtime.notes()).unwrap_or_default());
     Ok(Dump {
         pid: target,
         command: process.command(),
-        runtime: None,
-        threads: looked.threads.into_iter().map(describe).collect(),
-        modules: looked.modules,
+        runtime: language.runtime().map(|runtime| runtime.name().to_owned()),
+        threads,
         origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },
-        notes: Some(looked.note).into_iter().filter(|note| !note.is_empty()).collect(),
-        process,
+        notes,
     })
 }
 
@@ -68,7 +74,8 @@ pub fn dump(target: Pid, _locals: Option<Detail>) -> Result<Dump, Error> {
 /// # Errors
 /// When it cannot be watched.
 pub fn capture(target: Pid) -> Result<Captured, Error> {
-    let mut looked = look(target)?;
+    let mut images = Images::default();
+    let mut looked = look(target, DumpOptions::default(), &mut images)?;
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let process = looked.engine.process;
     let mappings = looked.engine.mappings;
@@ -110,9 +117,9 @@ fn copy(memory: &LiveMemory, range: Range<Address>) -> Option<Piece> {
 }
 
 /// A process that was looked at.
-struct Looked {
+struct Looked<'a> {
     engine: Engine,
-    modules: Modules,
+    modules: &'a mut Modules,
     threads: Vec<(Tid, Sample)>,
     /// What had to be done another way than wanted; empty for nothing.
     note: String,
@@ -122,28 +129,31 @@ struct Looked {
 type Waiting = (Watched, Sample);
 
 /// On a thread of its own, whose end lets every thread go that has not arrived.
-fn look(target: Pid) -> Result<Looked, Error> {
+fn look(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_>, Error> {
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name("sampler".to_owned());
-        let tracer = tracer.spawn_scoped(scope, || trace(target));
+        let tracer = tracer.spawn_scoped(scope, || trace(target, how, images));
         let tracer = tracer.map_err(|source| Error::Io { pid: target, source })?;
         tracer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn trace(target: Pid) -> Result<Looked, Error> {
-    let process = open(target)?;
+fn trace(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_>, Error> {
+    let mut process = open(target)?;
+    images.roots.hold(&mut process);
     let tids = process.threads().map_err(|source| Error::new(target, source))?;
     let engine = Engine::new(process, &Tables::Never);
     let engine = engine.map_err(|source| Error::new(target, source))?;
     let mut looked =
-        Looked { engine, modules: Modules::default(), threads: Vec::new(), note: String::new() };
+        Looked { engine, modules: &mut images.modules, threads: Vec::new(), note: String::new() };
     let Looked { engine, modules, .. } = &mut looked;
+    engine.locals = how.locals;
+    engine.language.places = Some(Places::Columns);
     engine.begin(Instant::now(), modules);
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
-        if let Some(asked) = looked.look(tid, &mut stops) {
+        if let Some(asked) = looked.look(tid, how.stopping, &mut stops) {
             waiting.insert(tid, asked);
         }
     }
@@ -153,9 +163,9 @@ fn trace(target: Pid) -> Result<Looked, Error> {
     Ok(looked)
 }
 
-impl Looked {
+impl Looked<'_> {
     /// Look at a thread; and ask it to stop, if it must.
-    fn look(&mut self, tid: Tid, stops: &mut Stops) -> Option<Waiting> {
+    fn look(&mut self, tid: Tid, stopping: Stopping, stops: &mut Stops) -> Option<Waiting> {
         let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
         let now = Instant::now();
         let mut watched = Watched::new(tid, ThreadId(0), gate, now);
@@ -166,6 +176,7 @@ impl Looked {
             registers: Registers::unknown(),
             copied: Copied::default(),
             stack: Stack { frames: Vec::new(), end: End::NotCaught },
+            facts: Facts::default(),
         };
         let mut asked = Asked::new(now, None);
         let mut otherwise = nothing;
@@ -177,9 +188,8 @@ impl Looked {
                 asked.unknown = true;
             }
             Look::Asleep(state, registers) => {
-                let modules = &mut self.modules;
                 otherwise.state = state;
-                match self.engine.examine(&mut watched, state, &registers, modules) {
+                match self.engine.examine(&mut watched, state, &registers, self.modules) {
                     // It slept when it was looked at, and may sleep again.
                     Examined::Ran => return self.know(tid, otherwise),
                     Examined::Still(sample) => return self.know(tid, sample),
@@ -190,7 +200,8 @@ impl Looked {
             }
         }
         watched.asked = Some(asked);
-        if stops.ask(self.engine.ask(&mut watched, now)).is_err() {
+        let never = stopping == Stopping::Never;
+        if never || stops.ask(self.engine.ask(&mut watched, now)).is_err() {
             return self.know(tid, otherwise);
         }
         Some((watched, otherwise))
@@ -217,7 +228,7 @@ impl Looked {
             let Some((watched, _)) = waiting.get_mut(&tid) else { continue };
             let Some(asked) = &mut watched.asked else { continue };
             let (state, at) = (asked.judge(&caught), asked.at);
-            if let Some(sample) = self.engine.finish(watched, caught, &mut self.modules) {
+            if let Some(sample) = self.engine.finish(watched, caught, self.modules) {
                 self.threads.push((tid, Sample { state, ..sample }));
                 waiting.remove(&tid);
             } else if stops.ask(self.engine.ask(watched, at)).is_err() {

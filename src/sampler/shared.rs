@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Origin,
+    History, Origin,
     watched::{Found, Watched},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     process::{Process, Roots},
     profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
     stack::{End, Stack},
-    task::{State, Tid},
+    task::{Lock, State, Tid},
     unwind::Tables,
 };
 
@@ -57,9 +57,13 @@ pub(super) enum How {
 }
 
 impl Shared {
-    pub(super) fn new(tables: Tables, began: Instant) -> Self {
+    pub(super) fn new(tables: Tables, history: History, began: Instant) -> Self {
+        let mut profile = Profile::default();
+        if history == History::Timeline {
+            profile.keep_timeline();
+        }
         Self {
-            profile: Profile::default(),
+            profile,
             modules: Modules::default(),
             tables,
             costs: Costs::default(),
@@ -119,8 +123,13 @@ impl Shared {
         self.costs.caught.partial += u64::from(partial);
     }
 
-    pub(super) fn found(&mut self, process: ProcessId, state: State, stack: &Stack) -> Found {
-        Found { state, stack: self.profile.intern(process, stack), end: stack.end }
+    pub(super) fn found(
+        &mut self,
+        process: ProcessId,
+        (state, lock): (State, Lock),
+        stack: &Stack,
+    ) -> Found {
+        Found { state, lock, stack: self.profile.intern(process, stack), end: stack.end }
     }
 
     /// Count what was found again and again.
@@ -158,6 +167,7 @@ impl Shared {
             self.costs.first_sample = self.began.elapsed();
         }
         let wall = until.saturating_duration_since(watched.since);
+        let since = watched.since.saturating_duration_since(self.began);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
         let queued = match (watched.counted, watched.latest) {
@@ -175,8 +185,9 @@ impl Shared {
         watched.counted = watched.latest;
         let runnable = found.state.is_runnable();
         let cpu = if runnable { std::mem::take(&mut watched.unseen) } else { Duration::ZERO };
-        let key = Key { thread: watched.id, state: found.state, stack: found.stack };
-        self.profile.count(key, Weight { ticks, wall, cpu, queued });
+        let Found { state, lock, stack, .. } = found;
+        let key = Key { thread: watched.id, state, lock, stack };
+        self.profile.count_since(key, Weight { ticks, wall, cpu, queued }, since);
         self.costs.sampled_cpu += cpu;
         let caught = &mut self.costs.caught;
         *match how {

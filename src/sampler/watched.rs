@@ -8,7 +8,7 @@ use crate::{
     profile::{StackId, ThreadId},
     runtime::Trace,
     stack::End,
-    task::{State, Tid},
+    task::{Lock, State, Tid},
 };
 
 /// A thread, and what was found out about it.
@@ -62,6 +62,7 @@ pub(super) struct Settled {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) state: State,
+    pub(super) lock: Lock,
     pub(super) stack: StackId,
     pub(super) end: End,
 }

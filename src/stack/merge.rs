@@ -72,6 +72,7 @@ mod tests {
             file: String::new(),
             line: None,
             columns: None,
+            first_line: None,
         };
         Placed { frames: names.chars().map(|name| Arc::new(frame(name))).collect(), within }
     }

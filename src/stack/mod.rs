@@ -74,6 +74,8 @@ pub struct ManagedFrame {
     /// The first and the last column of what is being run on that line, in
     /// bytes from 1, where known.
     pub columns: Option<(u32, u32)>,
+    /// The first line of the function, where known.
+    pub first_line: Option<u32>,
 }
 
 /// A local variable and its value, as a reader is shown it.

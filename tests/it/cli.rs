@@ -101,10 +101,10 @@ fn what_is_typed_wrong_is_refused_with_2() {
     for time in ["0", "-1", "nan", "inf", "1e308", "1e-308", "", "soon", "10y", "9999999h"] {
         check(&["record", "-p", &pid, "-d", time], "a time is");
     }
-    check(&["record", "-p", &pid, "-f", "png"], "[possible values: flamegraph, raw]");
+    check(&["record", "-p", &pid, "-f", "png"], "flamegraph, raw, speedscope, chrometrace]");
     check(&["record", "-p", &pid, "-o", &path("a.json")], "several formats are JSON");
     check(&["record", "-p", &pid, "-o", &path("a.html")], ".html");
-    check(&["record", "-p", &pid, "-o", &path("a")], "-o NAME.svg");
+    check(&["record", "-p", &pid, "-o", &path("a.html")], "-o NAME.svg");
     check(&["record", "-p", &pid, "-o", &path("missing/a.svg")], "mkdir -p");
     check(&["record", "-p", &pid, "-f", "raw", "-o", &path("")], "directory");
     check(&["record", "-p", &pid, "-o", "/proc/a.svg"], "/proc/a.svg cannot be written");
@@ -113,6 +113,11 @@ fn what_is_typed_wrong_is_refused_with_2() {
     check(&["record", "-p", &pid, "-o", "-", "--stats", "-"], "same place");
     check(&["record", "-p", &pid, "-o", &path("")], "it is a directory");
     check(&["record", "-p", &pid, "--", "true"], "cannot be used with");
+    for (one, other) in [("-n", "--no-native"), ("-n", "--nonblocking"), ("-F", "--nolineno")] {
+        check(&["record", "-p", &pid, one, other], "cannot be used with");
+    }
+    check(&["dump", "-p", &pid, "-n", "--no-native"], "cannot be used with");
+    check(&["dump", "-p", &pid, "-n", "-b"], "cannot be used with");
     check(&["record", "-p", &pid, "--colour", "x"], "--color");
     check(&["frobnicate"], "frobnicate");
     check(&[], "Usage: spy");

@@ -30,7 +30,7 @@ fn standard_output_holds_the_recording_and_nothing_else() {
 fn a_pipe_that_closes_is_no_failure() {
     let _together = together();
     let target = busy();
-    for format in ["flamegraph", "collapsed"] {
+    for format in ["flamegraph", "collapsed", "speedscope", "chrometrace"] {
         let mut command = spy(&["record", "-d", "1", "-p", &target.number(), "-o", "-"]);
         command.args(["-f", format]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -45,7 +45,7 @@ fn a_pipe_that_closes_is_no_failure() {
 fn a_full_device_is_a_failure_that_is_named() {
     let _together = together();
     let target = busy();
-    for format in ["flamegraph", "collapsed"] {
+    for format in ["flamegraph", "collapsed", "speedscope", "chrometrace"] {
         let record = ["record", "-d", "1", "-p", &target.number(), "-o", "/dev/full"];
         let told = run(&[&record[..], &["-f", format]].concat()).expect(1);
         assert!(told.stderr.contains("/dev/full"), "{told:#?}");

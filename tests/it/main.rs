@@ -6,17 +6,21 @@
     reason = "a test fails by panicking, and says what it skips"
 )]
 
+mod children;
 mod cli;
 mod destinations;
 mod dump;
 mod faults;
+mod formats;
 #[cfg(target_arch = "x86_64")]
 mod go;
 mod golden;
+mod interpreters;
 mod observer;
 #[cfg(target_arch = "x86_64")]
 mod oracle;
 mod outputs;
+mod portal;
 #[cfg(target_arch = "x86_64")]
 mod python;
 mod record;
@@ -27,6 +31,7 @@ mod seeds;
 mod shares;
 #[cfg(target_arch = "x86_64")]
 mod single_step;
+mod speedscope;
 mod symbols;
 mod target;
 mod tidy;

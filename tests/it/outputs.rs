@@ -3,59 +3,49 @@
 use std::{sync::Arc, time::Duration};
 
 use spy::{
-    output::{self, Format, Lines, Mode, Named, Options, Paths, Threads, dump},
+    memory::Address,
+    output::{self, Format, Lines, Locks, Mode, Named, Options, Paths, Threads, View, dump},
     profile::{Costs, Key, Process, Profile, Thread, ThreadId, Weight},
-    stack::{End, Frame, ManagedFrame, Stack, Symbol, Variable},
+    stack::{
+        CodeAddress, End, Frame, ManagedFrame, ModuleId, NativeFrame, Stack, Symbol, Variable,
+    },
     style::Paint,
     task::{Lock, Pid, State, Syscall, Tid},
 };
 
 use crate::golden;
 
-const OPTIONS: Options = Options {
+pub(crate) const OPTIONS: Options = Options {
     mode: Mode::OnCpu,
+    locks: Locks::Any,
+    view: View::Default,
     lines: Lines::Apart,
     paths: Paths::Short,
     threads: Threads::Merged,
     rate: 100.0,
 };
 
-fn call(number: libc::c_long) -> State {
+pub(crate) fn call(number: libc::c_long) -> State {
     State::Blocked(Syscall(u32::try_from(number).unwrap()))
 }
 
-/// A frame as `function@file:line`.
-fn frame(text: &str) -> Frame {
-    let (function, place) = text.split_once('@').unwrap_or((text, ""));
-    let (file, line) = place.split_once(':').unwrap_or((place, ""));
-    let managed = ManagedFrame {
-        function: function.to_owned(),
-        file: file.to_owned(),
-        line: line.parse().ok(),
-        columns: None,
-    };
-    Frame::Managed(Arc::new(managed))
-}
-
 /// Functions without a file lie in `libc.so.6`.
-fn names(profile: &Profile) -> Vec<Vec<Symbol>> {
-    let name = |frame: &Frame| {
-        let Frame::Managed(managed) = frame else { panic!("all of them are made up") };
-        let known = !managed.file.is_empty();
-        vec![Symbol {
-            function: managed.function.clone(),
-            file: known.then(|| managed.file.clone()),
-            line: managed.line,
-            module: (!known).then(|| "libc.so.6".to_owned()),
-            inlined: false,
-        }]
-    };
-    profile.frames().iter().map(|placed| name(&placed.frame)).collect()
+fn symbol(managed: &ManagedFrame) -> Symbol {
+    let known = !managed.file.is_empty();
+    Symbol {
+        function: managed.function.clone(),
+        file: known.then(|| managed.file.clone()),
+        line: managed.line,
+        module: (!known).then(|| "libc.so.6".to_owned()),
+        inlined: false,
+    }
 }
 
-struct Made {
-    profile: Profile,
+pub(crate) struct Made {
+    pub(crate) profile: Profile,
     costs: Costs,
+    /// The native frames' names, by their addresses.
+    natives: Vec<String>,
 }
 
 /// Each tick stands for 10 ms.
@@ -66,41 +56,88 @@ fn weight(state: State, ticks: u64) -> Weight {
 }
 
 impl Made {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let costs = Costs {
             duration: Duration::from_secs(10),
             sampled_cpu: Duration::from_millis(6_940),
             kernel_cpu: Duration::from_millis(7_020),
             ..Costs::default()
         };
-        Self { profile: Profile::default(), costs }
+        Self { profile: Profile::default(), costs, natives: Vec::new() }
     }
 
-    fn process(&mut self, pid: i32, command: &str) {
+    pub(crate) fn process(&mut self, pid: i32, command: &str) {
         let process =
             Process { pid: Pid(pid), command: command.to_owned(), kernel_cpu: Duration::ZERO };
         self.profile.add_process(process);
     }
 
-    fn thread(&mut self, process: u32, tid: i32, name: &str) -> ThreadId {
+    pub(crate) fn thread(&mut self, process: u32, tid: i32, name: &str) -> ThreadId {
         let process = spy::profile::ProcessId(process);
         self.profile.add_thread(Thread { process, tid: Tid(tid), name: name.to_owned() })
     }
 
     /// `frames`: outermost first, separated by spaces.
-    fn count(&mut self, thread: ThreadId, state: State, frames: &str, ticks: u64) {
+    pub(crate) fn count(&mut self, thread: ThreadId, state: State, frames: &str, ticks: u64) {
         self.count_cut(thread, state, (frames, End::Root), ticks);
     }
 
     fn count_cut(&mut self, thread: ThreadId, state: State, stack: (&str, End), ticks: u64) {
-        let process = self.profile.threads()[thread.0 as usize].process;
-        let frames = stack.0.split_whitespace().rev().map(frame).collect();
-        let stack = self.profile.intern(process, &Stack { frames, end: stack.1 });
-        self.profile.count(Key { thread, state, stack }, weight(state, ticks));
+        let key = self.key(thread, (state, Lock::Without), stack);
+        self.profile.count(key, weight(state, ticks));
     }
 
-    fn write(&self, format: Format, options: &Options) -> String {
-        let names = names(&self.profile);
+    /// `frames`: outermost first, separated by spaces.
+    pub(crate) fn key(
+        &mut self,
+        thread: ThreadId,
+        (state, lock): (State, Lock),
+        (frames, end): (&str, End),
+    ) -> Key {
+        let process = self.profile.threads()[thread.0 as usize].process;
+        let frames = frames.split_whitespace().rev().map(|text| self.frame(text)).collect();
+        let stack = self.profile.intern(process, &Stack { frames, end });
+        Key { thread, state, lock, stack }
+    }
+
+    /// A frame as `function@file:line/first line`, or, native, as `~function`.
+    fn frame(&mut self, text: &str) -> Frame {
+        if let Some(native) = text.strip_prefix('~') {
+            let known = self.natives.iter().position(|name| name == native);
+            let at = known.unwrap_or_else(|| {
+                self.natives.push(native.to_owned());
+                self.natives.len() - 1
+            });
+            let code = CodeAddress::Instruction(Address(at as u64));
+            return Frame::Native(NativeFrame { module: Some(ModuleId(0)), code });
+        }
+        let (function, place) = text.split_once('@').unwrap_or((text, ""));
+        let (file, lines) = place.split_once(':').unwrap_or((place, ""));
+        let (line, first) = lines.split_once('/').unwrap_or((lines, ""));
+        let managed = ManagedFrame {
+            function: function.to_owned(),
+            file: file.to_owned(),
+            line: line.parse().ok(),
+            columns: None,
+            first_line: first.parse().ok(),
+        };
+        Frame::Managed(Arc::new(managed))
+    }
+
+    fn names(&self) -> Vec<Vec<Symbol>> {
+        let name = |frame: &Frame| match frame {
+            Frame::Managed(managed) => symbol(managed),
+            Frame::Native(native) => Symbol {
+                function: self.natives[native.code.address().0 as usize].clone(),
+                module: Some("libpython3.so".to_owned()),
+                ..Symbol::default()
+            },
+        };
+        self.profile.frames().iter().map(|placed| vec![name(&placed.frame)]).collect()
+    }
+
+    pub(crate) fn write(&self, format: Format, options: &Options) -> String {
+        let names = self.names();
         let recording = Named { profile: &self.profile, costs: &self.costs, names: &names };
         let mut text = Vec::new();
         output::write(format, recording, options, &mut text).unwrap();
@@ -108,7 +145,7 @@ impl Made {
     }
 }
 
-fn server() -> Made {
+pub(crate) fn server() -> Made {
     let mut made = Made::new();
     made.process(4711, "/srv/app/bin/portal --workers=2 --bind \"<0.0.0.0:80>\" & x");
     let main = made.thread(0, 4711, "portal");

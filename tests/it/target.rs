@@ -292,6 +292,7 @@ const PROGRAMS: &[&str] = &[
     "name.c",
     "seccomp.c",
     "signals.c",
+    "tree.c",
     "vfork.c",
     "waits.c",
 ];

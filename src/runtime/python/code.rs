@@ -249,6 +249,7 @@ impl Known {
             file: text::name(objects, identity.filename, memory)?,
             line: None,
             columns: None,
+            first_line: u32::try_from(identity.first_line).ok().filter(|&line| line > 0),
         };
         // `_Py_InitCleanup` (3.12 and later) has the one string `__init__` for
         // all its names, and no lines.

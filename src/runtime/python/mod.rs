@@ -65,6 +65,7 @@ impl Python {
             file: String::new(),
             line: None,
             columns: None,
+            first_line: None,
         };
         Self {
             threads: threads::Threads::new(&found),

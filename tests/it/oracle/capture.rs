@@ -8,7 +8,6 @@ use nix::{
         ptrace,
         signal::{Signal, kill},
         uio::{RemoteIoVec, process_vm_readv},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid as Number,
 };
@@ -21,6 +20,7 @@ use spy::{
     task::{Pid, State, Tid},
 };
 
+use super::raw::{self, Event};
 use crate::target::{PATIENCE, until};
 
 /// The most of one stack that is copied.
@@ -73,12 +73,12 @@ impl Held {
         ptrace::interrupt(number).ok()?;
         let limit = Instant::now() + PATIENCE;
         while Instant::now() < limit {
-            match waitpid(number, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).ok()? {
-                WaitStatus::PtraceEvent(..) => return Some(Self(number)),
+            match raw::poll(number) {
+                Event::Stopped => return Some(Self(number)),
                 // A signal came first: hand it on.
-                WaitStatus::Stopped(_, signal) => ptrace::cont(number, signal).ok()?,
-                WaitStatus::StillAlive => thread::yield_now(),
-                _ => return None,
+                Event::Signal(signal) => raw::go_on(number, signal),
+                Event::Nothing => thread::yield_now(),
+                Event::Gone => return None,
             }
         }
         None

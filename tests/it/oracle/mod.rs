@@ -9,6 +9,7 @@ mod capture;
 mod compare;
 mod known;
 mod others;
+mod raw;
 mod roots;
 mod servers;
 
@@ -105,9 +106,7 @@ fn other_languages() {
 #[test]
 fn blocked_and_signalled() {
     check_fixture("waits.c", &["-O2"], &[], false);
-    // The wait of these tests cannot tell real-time signals, so threads that
-    // receive them are compared in a stop, and not caught while they run.
-    check_fixture("signals.c", &["-O2"], &[], false);
+    check_fixture("signals.c", &["-O2"], &[], true);
     check_fixture("libraries.c", &["-O2"], &[], false);
 }
 

@@ -223,3 +223,26 @@ fn not_more_is_kept_than_is_allowed() {
     assert_eq!(codes.len(), 1);
     assert!(codes.weight < 4096);
 }
+
+/// Whatever the target's memory says, there is an answer, and no panic.
+#[test]
+fn damaged_code_objects_do_no_harm() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut shown = 0;
+    for _ in 0..2000 {
+        let mut made = Made::default();
+        code(&mut made, 0x1000, "f", 10);
+        // The type is left as it is, so that all else is looked at.
+        for _ in 0..random.u32(1..6) {
+            let near = [0x1000 + random.u64(24..208), 0x1400 + random.u64(16..0x330)];
+            made.bytes(near[random.usize(..2)], &[random.u8(..)]);
+        }
+        let (mut layout, at) = (layout_311(), random.u64(0x10c0..0x10e0));
+        layout.code.copies = Some(Field::at(184));
+        let trace = Trace { frames: vec![frame(0x1000, at, ENTRY)], ..Trace::default() };
+        let managed = Codes::default().resolve(&layout, &trace, Places::Columns, &made);
+        assert!(managed.segments.len() <= 1);
+        shown += managed.segments.iter().map(|segment| segment.frames.len()).sum::<usize>();
+    }
+    assert!(shown > 200, "most were read: {shown}");
+}

@@ -1,0 +1,334 @@
+//! What it costs to profile Python, beside py-spy 0.4.3 on the same target in
+//! the same run: the table that `spy` was begun for.
+//!
+//! `cargo bench --bench python [-- NAME...]` prints a row a number, with the
+//! bar that it has to clear, and fails when one does not. It needs what
+//! `tests/interpreters` and `tests/environment` make, and strace.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it fails loudly, and is read"
+)]
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/it/interpreters.rs"]
+mod interpreters;
+#[path = "python/profiler.rs"]
+mod profiler;
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/it/portal/server.rs"]
+mod server;
+#[allow(dead_code, reason = "tests need more of it")]
+#[path = "../tests/it/target.rs"]
+mod target;
+
+use interpreters::{environment, interpreter, program};
+use profiler::{Profiler, Running, Spent};
+use server::Portal;
+use target::Target;
+
+/// How long a target is watched, and left alone, at a time.
+const WINDOW: Duration = Duration::from_millis(800);
+/// How often each, by what is to be said of it: bars need more than yardsticks.
+const PAIRS: usize = 16;
+const FEW_PAIRS: usize = 3;
+/// The versions that every case is measured on.
+const VERSIONS: [&str; 2] = ["3.11", "3.15"];
+
+type Case = (&'static str, fn() -> Vec<Row>);
+
+const CASES: &[Case] = &[
+    ("CPU of a sample", cost_of_a_sample),
+    ("CPU of a sample, frames on the heap", cost_on_the_heap),
+    ("system calls", system_calls),
+    ("1 busy thread, 1,000 Hz", || of_versions(|version| speed_left(version, 1000, 0))),
+    ("151 threads, 1 busy, 100 Hz", || of_versions(|version| speed_left(version, 100, 149))),
+    ("a million samples", || of_versions(memory)),
+    ("dump of 20 threads", || of_versions(dump)),
+    ("gevent under load, 100 Hz", gevent_under_load),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    println!("{:36} {:>26} {:>9}", "case", "measured", "bar");
+    let mut failed = false;
+    for (name, case) in CASES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            for row in case() {
+                failed |= !row.print(name);
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// A number, and what it has to be.
+struct Row {
+    what: String,
+    value: f64,
+    /// The lower and the upper quartile, where it was measured many times.
+    spread: Option<(f64, f64)>,
+    bar: Bar,
+}
+
+#[derive(Clone, Copy)]
+enum Bar {
+    AtLeast(f64),
+    AtMost(f64),
+    Shown,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, value: f64, bar: Bar) -> Self {
+        Self { what: what.into(), value, spread: None, bar }
+    }
+
+    /// The middle of `values`.
+    fn middle(what: impl Into<String>, values: &mut [f64], bar: Bar) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |share: usize| values[(values.len() - 1) * share / 4];
+        Self { what: what.into(), value: at(2), spread: Some((at(1), at(3))), bar }
+    }
+
+    /// Print it, and say whether it clears its bar.
+    fn print(&self, case: &str) -> bool {
+        let (bar, fine) = match self.bar {
+            Bar::AtLeast(bar) => (format!(">= {bar}"), self.value >= bar),
+            Bar::AtMost(bar) => (format!("<= {bar}"), self.value <= bar),
+            Bar::Shown => (String::new(), true),
+        };
+        let spread =
+            self.spread.map_or(String::new(), |(low, high)| format!(" [{low:.3} {high:.3}]"));
+        let value = format!("{:.3}{spread}", self.value);
+        let verdict = if fine { "" } else { "NOT CLEARED" };
+        println!("{case:36} {value:>26} {bar:>9}  {} {verdict}", self.what);
+        fine
+    }
+}
+
+/// `case` on each version that is here.
+fn of_versions(case: fn(&str) -> Vec<Row>) -> Vec<Row> {
+    VERSIONS.iter().filter(|version| python(version).is_some()).flat_map(|it| case(it)).collect()
+}
+
+fn python(version: &str) -> Option<PathBuf> {
+    let found = interpreter(version);
+    if found.is_none() {
+        eprintln!("skipped: no Python {version}");
+    }
+    found
+}
+
+fn start(version: &str, name: &str, argument: u32) -> Target {
+    let python = interpreter(version).unwrap();
+    Target::run(program(&python, name, &[&argument.to_string()]))
+}
+
+/// What a recording spends on one sample: the difference between a long and a
+/// short one, in which what it does once cancels out.
+fn per_sample(profiler: Profiler, target: &Target, measure: fn(Command) -> Spent) -> Spent {
+    let run = |seconds| {
+        let mut spent = measure(profiler.record(target.pid(), 100, Some(seconds)));
+        spent.samples = profiler.samples();
+        spent
+    };
+    let (short, long) = (run(1), run(4));
+    long.minus(&short).over_samples()
+}
+
+fn cpu_of(profiler: Profiler, target: &Target) -> f64 {
+    let mut times: Vec<f64> =
+        (0..3).map(|_| per_sample(profiler, target, profiler::cpu).cpu * 1e6).collect();
+    times.sort_by(f64::total_cmp);
+    times[1]
+}
+
+/// One busy thread, seen with its native frames, beside py-spy, which is asked
+/// for none.
+fn cost_of_a_sample() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for version in VERSIONS.iter().filter(|version| python(version).is_some()) {
+        for (depth, bar) in [(30, Bar::AtMost(0.1)), (200, Bar::AtMost(0.1))] {
+            let target = start(version, "busy.py", depth);
+            let [spy, other, native] = [Profiler::Spy, Profiler::PySpy, Profiler::PySpyNative]
+                .map(|profiler| cpu_of(profiler, &target));
+            let what = |rest| format!("{version}, {depth} deep: {rest}");
+            rows.push(Row::new(what("µs, spy"), spy, Bar::Shown));
+            rows.push(Row::new(what("µs, py-spy"), other, Bar::Shown));
+            rows.push(Row::new(what("µs, py-spy -n"), native, Bar::Shown));
+            rows.push(Row::new(what("of py-spy's"), spy / other, bar));
+            rows.push(Row::new(what("of py-spy -n's"), spy / native, Bar::Shown));
+        }
+    }
+    rows
+}
+
+/// Frames of 3.8 and 2.7 are objects each of its own.
+fn cost_on_the_heap() -> Vec<Row> {
+    let cost = |version| cpu_of(Profiler::Spy, &start(version, "busy.py", 30));
+    let standard = cost("3.11");
+    let older = ["3.8", "2.7"].into_iter().filter(|version| python(version).is_some());
+    let row = |version| {
+        Row::new(format!("{version}: of 3.11's"), cost(version) / standard, Bar::AtMost(2.0))
+    };
+    older.map(row).collect()
+}
+
+fn system_calls() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for version in VERSIONS.iter().filter(|version| python(version).is_some()) {
+        let target = start(version, "busy.py", 30);
+        for (profiler, name, all, reads) in [
+            (Profiler::Spy, "spy", Bar::AtMost(8.0), Bar::AtMost(3.0)),
+            (Profiler::PySpy, "py-spy", Bar::Shown, Bar::Shown),
+            (Profiler::PySpyNative, "py-spy -n", Bar::Shown, Bar::Shown),
+        ] {
+            let spent = per_sample(profiler, &target, profiler::calls);
+            let what = |rest| format!("{version}: {rest} a sample, {name}");
+            rows.push(Row::new(what("system calls"), spent.calls, all));
+            rows.push(Row::new(what("process_vm_readv"), spent.reads, reads));
+        }
+    }
+    rows
+}
+
+/// Steps a second of the wall clock, as the target itself counts both.
+fn speed(target: &mut Target) -> f64 {
+    let report = |target: &mut Target| -> HashMap<String, u64> { target.ask("report") };
+    let before = report(target);
+    std::thread::sleep(WINDOW);
+    let after = report(target);
+    let made = |key: &str| Duration::from_nanos(after[key] - before[key]).as_secs_f64();
+    made("steps") / made("wall")
+}
+
+/// What `watched` is of `alone`, in turns, and what the profiler used of a CPU.
+fn turns(
+    pairs: usize,
+    mut measure: impl FnMut() -> f64,
+    watch: impl Fn() -> Running,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut left, mut used) = (Vec::new(), Vec::new());
+    for pair in 0..pairs {
+        // Every other pair begins with the other half.
+        let first = (pair % 2 == 0).then(&mut measure);
+        let profiler = watch();
+        let (cpu, began) = (profiler.cpu(), Instant::now());
+        let watched = measure();
+        used.push((profiler.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64());
+        profiler.finish();
+        let alone = first.unwrap_or_else(&mut measure);
+        left.push(watched / alone);
+    }
+    (left, used)
+}
+
+fn speed_left(version: &str, rate: u32, sleepers: u32) -> Vec<Row> {
+    let mut target = match sleepers {
+        0 => start(version, "busy.py", 30),
+        _ => start(version, "sleepers.py", sleepers),
+    };
+    speed(&mut target);
+    let (speed_bar, cpu_bar) = match sleepers {
+        0 => (Bar::AtLeast(0.95), Bar::Shown),
+        // 0.15 s in 3 s.
+        _ => (Bar::AtLeast(0.97), Bar::AtMost(0.05)),
+    };
+    let mut rows = Vec::new();
+    for (profiler, name, pairs, speed_bar, cpu_bar) in [
+        (Profiler::Spy, "spy", PAIRS, speed_bar, cpu_bar),
+        (Profiler::PySpy, "py-spy", FEW_PAIRS, Bar::Shown, Bar::Shown),
+        (Profiler::PySpyNative, "py-spy -n", FEW_PAIRS, Bar::Shown, Bar::Shown),
+    ] {
+        let pid = target.pid();
+        let watch = || profiler.start(pid, pid, rate, &[]);
+        let (mut left, mut used) = turns(pairs, || speed(&mut target), watch);
+        rows.push(Row::middle(format!("{version}: speed left, {name}"), &mut left, speed_bar));
+        rows.push(Row::middle(format!("{version}: of a CPU, {name}"), &mut used, cpu_bar));
+    }
+    rows
+}
+
+/// Whether what is kept grows with the samples: 66 threads at 1,000 Hz, the
+/// idle ones too. The first seconds are for what is kept of each image and of
+/// each distinct stack.
+fn memory(version: &str) -> Vec<Row> {
+    let target = start(version, "sleepers.py", 64);
+    let (early, late) = (Duration::from_secs(4), Duration::from_secs(20));
+    let mut rows = Vec::new();
+    for (profiler, name, bar) in
+        [(Profiler::Spy, "spy", Bar::AtMost(2.0)), (Profiler::PySpy, "py-spy", Bar::Shown)]
+    {
+        let running = profiler.start(target.pid(), target.pid(), 1000, &["--idle"]);
+        let mut sizes = [early, late].map(|time| {
+            std::thread::sleep(time.saturating_sub(running.began.elapsed()));
+            running.memory()
+        });
+        running.finish();
+        sizes[0] = sizes[1] - sizes[0];
+        #[expect(clippy::cast_precision_loss, reason = "counts of samples are small")]
+        let millions = profiler.samples_of_all() as f64 / 1e6;
+        let what = |rest| format!("{version}: {rest}, {name}");
+        rows.push(Row::new(what("million samples"), millions, Bar::Shown));
+        rows.push(Row::new(what("MB held after them"), sizes[1], Bar::Shown));
+        rows.push(Row::new(what("MB more than at first"), sizes[0], bar));
+    }
+    rows
+}
+
+/// The wall time of a dump, from the start of the program to its end.
+fn dump(version: &str) -> Vec<Row> {
+    let target = start(version, "sleepers.py", 18);
+    let mut rows = Vec::new();
+    for (profiler, name, bar) in
+        [(Profiler::Spy, "spy", Bar::AtMost(60.0)), (Profiler::PySpy, "py-spy", Bar::Shown)]
+    {
+        let time = |_| {
+            let mut command = profiler.command("dump", target.pid());
+            let began = Instant::now();
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+            assert!(status.success(), "{name} dump: {status}");
+            began.elapsed().as_secs_f64() * 1000.0
+        };
+        let mut times: Vec<f64> = (0..11).map(time).collect();
+        rows.push(Row::middle(format!("{version}: ms, {name}"), &mut times, bar));
+    }
+    rows
+}
+
+/// What is left of the requests a second of a worker that has all it can do.
+fn gevent_under_load() -> Vec<Row> {
+    let (python, _) = environment("3.11").expect("run tests/environment first");
+    let portal = Portal::start(&python, "gevent", 1, "");
+    let worker = *portal.workers().first().unwrap();
+    let answered = || {
+        // A server that was just loaded is a while faster or slower.
+        let visitors = portal.visit(4, "history,register,history");
+        std::thread::sleep(2 * WINDOW);
+        visitors.leave()["requests_per_second"].as_f64().unwrap()
+    };
+    answered();
+    let mut rows = Vec::new();
+    for (profiler, name, pairs, bar) in [
+        (Profiler::Spy, "spy", PAIRS, Bar::AtLeast(0.97)),
+        (Profiler::PySpy, "py-spy", FEW_PAIRS, Bar::Shown),
+        (Profiler::PySpyNative, "py-spy -n", FEW_PAIRS, Bar::Shown),
+    ] {
+        let watch = || profiler.start(worker, worker, 100, &[]);
+        let (mut left, mut used) = turns(pairs, answered, watch);
+        rows.push(Row::middle(format!("requests a second left, {name}"), &mut left, bar));
+        rows.push(Row::middle(format!("of a CPU, {name}"), &mut used, Bar::Shown));
+    }
+    assert!(fs::metadata(format!("/proc/{worker}")).is_ok(), "the worker ended");
+    rows
+}
