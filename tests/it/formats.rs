@@ -7,8 +7,8 @@ use serde_json::Value;
 use spy::{
     output::{Format, Lines, Locks, Mode, Options, Threads, View},
     profile::{ThreadId, Weight},
-    stack::{End, Lock},
-    task::State,
+    stack::End,
+    task::{Lock, State},
 };
 
 use crate::{
