@@ -245,17 +245,10 @@ const OVERLAP: u64 = 64;
 /// How many words are tried.
 const MAX_TRIALS: usize = 1 << 17;
 
-#[derive(Debug)]
 struct Search<'a> {
     images: &'a [Loaded],
     space: &'a AddressSpace,
     memory: &'a dyn Memory,
-}
-
-impl fmt::Debug for dyn Memory + '_ {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Memory")
-    }
 }
 
 impl Search<'_> {
@@ -517,4 +510,34 @@ pub fn trial(layout: &Layout, runtime: Address, memory: &dyn Memory) -> bool {
         next = layout.interpreter.next.get(memory, interpreter).ok();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_they_are_written() {
+        for (text, expected) in [
+            ("3.10.13 (main, Jun  1 2023, 10:00:00) [GCC 12.2.0]", Some("3.10.13")),
+            ("2.7.18 (default, ", Some("2.7.18")),
+            ("3.13.0rc1+ (heads", Some("3.13.0rc1")),
+            ("3.15.0b4 (main", Some("3.15.0b4")),
+            ("3.15.0a1+ (main", Some("3.15.0a1")),
+            ("3.45.1 2024-01-30", None),
+            ("3.10.13", None),
+            ("3.10 (main", None),
+            ("3.10.13x (main", None),
+            ("3.10.13rc (main", None),
+            ("3.999.1 (main", None),
+            ("3.1\u{e9}.1 (main", None),
+            ("", None),
+        ] {
+            let found = Version::from_text(text.as_bytes()).map(|version| version.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        assert_eq!(Version::from_hex(0x030f_00f0).to_string(), "3.15.0");
+        assert_eq!(Version::from_hex(0x030f_00b4).to_string(), "3.15.0b4");
+        assert!(Version::from_hex(0x030e_00c2).is_preliminary());
+    }
 }

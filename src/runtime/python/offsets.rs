@@ -352,3 +352,106 @@ impl Offsets {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Piece;
+
+    const RUNTIME: Address = Address(0x1000);
+
+    /// What a process has at its `_PyRuntime`: each word by its name.
+    fn published(version: u32, word: impl Fn(&str, &str) -> u64) -> Piece {
+        let groups = match version.to_be_bytes()[1] {
+            ..=13 => V3_13,
+            14 => V3_14,
+            _ => V3_15,
+        };
+        let names =
+            groups.iter().flat_map(|(group, names)| names.iter().map(|name| (*group, *name)));
+        let words = names.map(|(group, name)| match name {
+            "cookie" => u64::from_le_bytes(*COOKIE),
+            "version" => version.into(),
+            _ => word(group, name),
+        });
+        Piece { start: RUNTIME, bytes: words.flat_map(u64::to_le_bytes).collect() }
+    }
+
+    fn plausible(group: &str, name: &str) -> u64 {
+        match (group, name) {
+            ("", "free_threaded") => 0,
+            ("pyobject", "ob_type") => 8,
+            ("pyobject", "size") => 16,
+            (_, "size") => 500,
+            ("interpreter_state", "gil_runtime_state") => 100,
+            ("interpreter_state", name) if name.starts_with("gil_runtime_state") => 116,
+            _ => 24,
+        }
+    }
+
+    #[test]
+    fn every_version_has_its_words() {
+        // Debian's 3.14.8 and 3.15.0, pyenv's 3.13.0: where the last group begins.
+        for (version, start) in [(0x030d_00f0, 568), (0x030e_08f0, 648), (0x030f_00f0, 752)] {
+            let piece = published(version, plausible);
+            assert_eq!(piece.bytes.len(), start + 16, "{version:x}");
+            let layout = Offsets::read(RUNTIME, &piece).and_then(|offsets| offsets.layout());
+            let Gil::Each { locked, .. } = layout.unwrap().interpreter.gil else { panic!() };
+            assert_eq!(locked.offset, 16);
+        }
+        // A version to come, as the newest.
+        let piece = published(0x0310_00f0, plausible);
+        assert!(Offsets::read(RUNTIME, &piece).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_believed() {
+        for (group, name, word) in [
+            ("pyobject", "ob_type", 16),
+            ("", "free_threaded", 2),
+            ("thread_state", "size", MAX_SIZE + 1),
+            ("thread_state", "size", 0),
+            ("thread_state", "next", 501),
+            ("code_object", "filename", u64::MAX),
+        ] {
+            let wrong =
+                |g: &str, n: &str| if (g, n) == (group, name) { word } else { plausible(g, n) };
+            let piece = published(0x030f_00f0, wrong);
+            assert!(Offsets::read(RUNTIME, &piece).is_none(), "{group}.{name}: {word}");
+        }
+        // A lock whose fields lie before it, and a collector that is nowhere.
+        for (group, name, word) in
+            [("interpreter_state", "gil_runtime_state_holder", 99), ("gc", "collecting", u64::MAX)]
+        {
+            let wrong =
+                |g: &str, n: &str| if (g, n) == (group, name) { word } else { plausible(g, n) };
+            let piece = published(0x030f_00f0, wrong);
+            let offsets = Offsets::read(RUNTIME, &piece).unwrap();
+            assert!(offsets.layout().is_none(), "{group}.{name}: {word}");
+        }
+        for version in [0x030c_00f0, 0x0400_00f0, 0] {
+            assert_eq!(super::version(RUNTIME, &published(version, plausible)), None);
+        }
+        let mut short = published(0x030f_00f0, plausible);
+        short.bytes.pop();
+        assert!(Offsets::read(RUNTIME, &short).is_none());
+    }
+
+    #[test]
+    fn free_threaded_builds_have_no_lock() {
+        let free = |g: &str, n: &str| match (g, n) {
+            ("", "free_threaded") => 1,
+            ("pyobject", "ob_type") => 24,
+            ("pyobject", "size") => 32,
+            _ => plausible(g, n),
+        };
+        for (version, bit) in [(0x030d_00f0, 2), (0x030e_00f0, 8)] {
+            let piece = published(version, free);
+            let layout = Offsets::read(RUNTIME, &piece).unwrap().layout().unwrap();
+            assert_eq!(layout.interpreter.gil, Gil::None);
+            assert_eq!(layout.code.copies.is_some(), bit == 8);
+            let Text::Compact { kind_bit, .. } = layout.objects.text else { panic!() };
+            assert_eq!(kind_bit, bit);
+        }
+    }
+}

@@ -346,3 +346,109 @@ impl Threads {
 fn tid(word: u64) -> Option<Tid> {
     i32::try_from(word).ok().filter(|&number| number > 0).map(Tid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::{super::tables, *};
+    use crate::memory::{Fault, Piece};
+
+    const RUNTIME: Address = Address(0x1000);
+    const INTERPRETER: u64 = 0x2000;
+
+    /// A process with CPython 3.11, which counts how often the lists are read.
+    struct Process {
+        piece: Piece,
+        scans: Cell<usize>,
+    }
+
+    impl Process {
+        /// With one interpreter that has these states (address, next, number).
+        fn with(states: &[(u64, u64, u64)]) -> Self {
+            let piece = Piece { start: RUNTIME, bytes: vec![0; 0x9000] };
+            let mut process = Self { piece, scans: Cell::new(0) };
+            process.set(RUNTIME.0 + 40, INTERPRETER);
+            process.set(INTERPRETER + 16, states.first().map_or(0, |state| state.0));
+            for &(state, next, number) in states {
+                process.set(state + 8, next);
+                process.set(state + 16, INTERPRETER);
+                process.set(state + 160, number);
+            }
+            process
+        }
+
+        fn set(&mut self, at: u64, word: u64) {
+            let from = usize::try_from(at - RUNTIME.0).unwrap();
+            self.piece.bytes[from..from + 8].copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    impl Memory for Process {
+        fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+            let next = Address(INTERPRETER);
+            self.scans.set(self.scans.get() + usize::from(at == next));
+            self.piece.read(at, into)
+        }
+    }
+
+    fn threads() -> Threads {
+        let layout = tables::layout((3, 11)).unwrap();
+        Threads {
+            runtime: RUNTIME,
+            variables: Variables::default(),
+            layout: (layout.runtime, layout.interpreter, layout.thread),
+            chain: layout.frame.chain,
+            thread_number: 720,
+            heads: Vec::new(),
+            known: FxHashMap::default(),
+            unknown: FxHashMap::default(),
+            notes: FxHashSet::default(),
+            said: FxHashSet::default(),
+        }
+    }
+
+    #[test]
+    fn a_known_thread_is_not_looked_for_again() {
+        let mut process = Process::with(&[(0x3000, 0x4000, 7), (0x4000, 0, 8)]);
+        let mut threads = threads();
+        for _ in 0..100 {
+            assert_eq!(threads.state(Tid(8), &process), Some(Address(0x4000)));
+            assert_eq!(threads.state(Tid(7), &process), Some(Address(0x3000)));
+        }
+        assert_eq!(process.scans.get(), 1);
+        // Another thread has taken its place.
+        process.set(0x4000 + 160, 9);
+        assert_eq!(threads.state(Tid(8), &process), None);
+        assert_eq!(threads.state(Tid(9), &process), Some(Address(0x4000)));
+        assert_eq!(process.scans.get(), 2);
+    }
+
+    #[test]
+    fn a_thread_that_is_none_is_looked_for_ever_more_rarely() {
+        let process = Process::with(&[(0x3000, 0, 7)]);
+        let mut threads = threads();
+        for _ in 0..10_000 {
+            assert_eq!(threads.state(Tid(8), &process), None);
+        }
+        let scans = process.scans.get();
+        assert!((70..100).contains(&scans), "{scans}");
+    }
+
+    #[test]
+    fn lists_that_lead_back_end() {
+        let mut process = Process::with(&[(0x3000, 0x4000, 7), (0x4000, 0x3000, 8)]);
+        process.set(INTERPRETER, INTERPRETER);
+        let mut threads = threads();
+        assert_eq!(threads.state(Tid(8), &process), Some(Address(0x4000)));
+        assert_eq!(threads.notes().len(), 2);
+        assert_eq!(threads.all(&process).len(), 2);
+        assert_eq!(threads.notes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn numbers_that_no_thread_has_are_none() {
+        let process = Process::with(&[(0x3000, 0x4000, 0), (0x4000, u64::MAX - 7, u64::MAX)]);
+        assert_eq!(threads().all(&process), []);
+    }
+}
