@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::{
     process::children::{Family, Found},
     task::Pid,
@@ -15,8 +17,8 @@ const ASK: Duration = Duration::from_millis(10);
 const SURE: Duration = Duration::from_secs(1);
 
 /// To look for descendants, and to begin to watch those that were found, takes
-/// at most one part in so many of the time, on average: where processes begin
-/// by the hundred a second they are found later.
+/// at most one part in so many of a processor, on average: where processes
+/// begin by the hundred a second they are found later.
 const SHARE: u32 = 20;
 
 /// The targets and what descends from them.
@@ -34,14 +36,19 @@ impl Follower {
         Self { family: Family::of(targets), ask: now, sure: now }
     }
 
-    /// What has begun, if it is time to look.
-    pub(super) fn look(&mut self, now: Instant) -> Option<Found> {
+    /// What has begun, if it is time to look; [`rest`](Self::rest) is told
+    /// when all was done that follows from it.
+    pub(super) fn look(&mut self, now: Instant) -> Option<(Found, Began)> {
         if now < self.ask {
             return None;
         }
         self.ask = now + ASK;
         // Asked before the look: what begins during it is found by the next.
-        (self.family.may_have_grown() || now >= self.sure).then(|| self.look_now(now))
+        if !self.family.may_have_grown() && now < self.sure {
+            return None;
+        }
+        let began = Began { at: now, used: used() };
+        Some((self.look_now(now), began))
     }
 
     /// What has begun.
@@ -50,8 +57,22 @@ impl Follower {
         self.family.look()
     }
 
-    /// All was done that followed from a look at `began`.
-    pub(super) fn rest(&mut self, began: Instant) {
-        self.ask = self.ask.max(began + began.elapsed() * SHARE);
+    /// All was done that follows from the look that began so.
+    pub(super) fn rest(&mut self, began: Began) {
+        let took = used().saturating_sub(began.used);
+        self.ask = self.ask.max(began.at + took * SHARE);
     }
+}
+
+/// When a look began, and what CPU time this thread had used before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began {
+    at: Instant,
+    used: Duration,
+}
+
+/// The CPU time that this thread has used. Time that others take from it on a
+/// busy machine is no reason to look less often.
+fn used() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

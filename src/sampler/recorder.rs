@@ -178,10 +178,10 @@ impl<'a> Recorder<'a> {
     /// Look for descendants of the targets that have begun, if it is time.
     fn follow(&mut self, now: Instant) {
         let Some(follower) = &mut self.follower else { return };
-        let Some(found) = follower.look(now) else { return };
+        let Some((found, began)) = follower.look(now) else { return };
         self.take_in(&found, Age::Born);
         if let Some(follower) = &mut self.follower {
-            follower.rest(now);
+            follower.rest(began);
         }
     }
 
