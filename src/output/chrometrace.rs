@@ -30,9 +30,14 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let order = Order::new(recording, options);
     let mut events = Events { into, first: true };
-    let threads = order.threads();
+    let mut threads = order.threads();
+    // One that executes another program is another thread from then on, with
+    // the number that it had: each number's events are to be in order.
+    threads.sort_by_cached_key(|&(id, thread, process)| {
+        let began = order.records(id).next().map(|(record, _)| record.since);
+        (process.pid, thread.tid, began)
+    });
     let mut processes: Vec<&Process> = threads.iter().map(|&(_, _, process)| process).collect();
-    processes.sort_by_key(|process| process.pid);
     processes.dedup_by_key(|process| process.pid);
     for process in processes {
         events.metadata("process_name", process, process.pid.0, &text::process(process))?;

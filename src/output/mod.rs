@@ -24,7 +24,7 @@ pub use stats::stats;
 pub use view::{Seen, View};
 
 use crate::{
-    profile::{Costs, Profile},
+    profile::{Costs, Key, Profile, Weight},
     stack::{End, Symbol},
     style,
     task::{Lock, State},
@@ -136,9 +136,9 @@ impl Options {
     pub const fn kind(&self) -> &'static str {
         match (self.mode, self.locks) {
             (Mode::OnCpu, Locks::Any) => "on-CPU",
-            (Mode::OnCpu, Locks::Held) => "on-CPU, lock held",
+            (Mode::OnCpu, Locks::Held) => "on-CPU lock-held",
             (Mode::Wall, Locks::Any) => "wall clock",
-            (Mode::Wall, Locks::Held) => "wall clock, lock held",
+            (Mode::Wall, Locks::Held) => "wall clock lock-held",
         }
     }
 }
@@ -188,22 +188,33 @@ pub fn waits(profile: &Profile) -> Vec<(State, u64)> {
     waits
 }
 
-/// How many of the samples that are wanted have a stack that is cut, and how
+/// How many of the samples that are shown have a stack that is cut, and how
 /// many have a stack at all. Threads that sleep and are not shown would hide
 /// what became of those that are.
 pub fn cut(profile: &Profile, options: &Options) -> (u64, u64) {
-    let shown = profile.samples().filter(|(key, _)| options.wants(key.state, key.lock));
-    shown.fold((0, 0), |(cut, all), (key, weight)| match profile.stack(key.stack).1 {
-        End::NotCaught => (cut, all),
-        End::Root => (cut, all + weight.ticks),
-        _ => (cut + weight.ticks, all + weight.ticks),
+    shown(profile, options).fold((0, 0), |(cut, all), (key, weight)| {
+        match profile.stack(key.stack).1 {
+            End::NotCaught => (cut, all),
+            End::Root => (cut, all + weight.ticks),
+            _ => (cut + weight.ticks, all + weight.ticks),
+        }
     })
 }
 
-/// How many samples are wanted.
+/// How many samples are shown.
 pub fn samples(profile: &Profile, options: &Options) -> u64 {
-    let shown = profile.samples().filter(|(key, _)| options.wants(key.state, key.lock));
-    shown.map(|(_, weight)| weight.ticks).sum()
+    shown(profile, options).map(|(_, weight)| weight.ticks).sum()
+}
+
+/// The samples that are shown.
+fn shown<'a>(
+    profile: &'a Profile,
+    options: &'a Options,
+) -> impl Iterator<Item = (&'a Key, &'a Weight)> {
+    profile.samples().filter(|(key, _)| {
+        options.wants(key.state, key.lock)
+            && stacks::seen(profile, options.view, key.stack).is_some()
+    })
 }
 
 /// What was watched.

@@ -55,7 +55,7 @@ impl Places {
         if !options.wants(doing.state, doing.lock) {
             return None;
         }
-        let (cut, frames) = stacks::seen(recording, options, doing.stack)?;
+        let (cut, frames) = stacks::seen(recording.profile, options.view, doing.stack)?;
         let mut places: Vec<u32> = cut.iter().map(|text| self.note(text)).collect();
         for id in frames {
             places.extend_from_slice(self.frame(recording, options, id));

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{Lines, Mode, Named, Options, Threads, text};
+use super::{Lines, Mode, Named, Options, Threads, View, text};
 use crate::{
-    profile::{FrameId, Key, ProcessId, StackId, ThreadId},
+    profile::{FrameId, Key, ProcessId, Profile, StackId, ThreadId},
     stack::{End, Frame, Symbol},
     task::State,
 };
@@ -79,16 +79,16 @@ pub(super) fn stacks(recording: Named<'_>, options: &Options) -> BTreeMap<Shown,
 /// The frames that are shown of a stack, outermost first, and before them why
 /// it is cut; `None` where it is not shown.
 pub(super) fn seen(
-    recording: Named<'_>,
-    options: &Options,
+    profile: &Profile,
+    view: View,
     id: StackId,
 ) -> Option<(Option<String>, Vec<FrameId>)> {
-    let (frames, end) = recording.profile.stack(id);
-    let known = recording.profile.frames();
+    let (frames, end) = profile.stack(id);
+    let known = profile.frames();
     let is_managed = |id: FrameId| {
         known.get(id.0 as usize).is_some_and(|it| matches!(it.frame, Frame::Managed(_)))
     };
-    let mut seen = options.view.of(&frames, is_managed)?;
+    let mut seen = view.of(&frames, is_managed)?;
     seen.frames.reverse();
     let cut = (end != End::Root && seen.to_the_end).then(|| format!("[{end}]"));
     Some((cut, seen.frames))
@@ -139,7 +139,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn shown(&mut self, key: &Key) -> Option<Shown> {
         let part = if key.state.is_runnable() { Part::Running } else { Part::Waiting };
-        let (cut, ids) = seen(self.recording, self.options, key.stack)?;
+        let (cut, ids) = seen(self.recording.profile, self.options.view, key.stack)?;
         let cut = cut.map(|text| Label { text: text.into(), kind: Kind::Cut });
         let mut frames: Vec<Label> = cut.into_iter().collect();
         for id in ids {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use serde_json::Value;
 use spy::{
-    output::{Format, Lines, Locks, Mode, Options, Threads, View},
+    output::{self, Format, Lines, Locks, Mode, Options, Threads, View},
     profile::{ThreadId, Weight},
     stack::End,
     task::{Lock, State},
@@ -108,6 +108,8 @@ fn each_view_shows_its_frames() {
     check("view-default.txt", View::Default);
     check("view-native.txt", View::Native);
     check("view-managed.txt", View::Managed);
+    let samples = |view| output::samples(&story.profile, &Options { view, ..OPTIONS });
+    assert_eq!((samples(View::Default), samples(View::Managed)), (8, 7));
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn only_the_holders_of_the_lock() {
     assert_eq!(text.lines().count(), 3, "{text}");
     assert!(!text.contains("sqlite3_step") && !text.contains("epoll_wait"), "{text}");
     let svg = story.write(Format::Flamegraph, &options);
-    assert!(svg.contains("wall clock, lock held, 10.0 s at 100 Hz: 4 samples"), "{svg}");
+    assert!(svg.contains("wall clock lock-held, 10.0 s at 100 Hz: 4 samples"), "{svg}");
     // One who asks for a lock that nobody has is told so.
     let mut none = Made::new();
     none.process(1, "c");

@@ -128,7 +128,7 @@ impl Made {
         let name = |frame: &Frame| match frame {
             Frame::Managed(managed) => symbol(managed),
             Frame::Native(native) => Symbol {
-                function: self.natives[native.code.address().0 as usize].clone(),
+                function: self.natives[usize::try_from(native.code.address().0).unwrap()].clone(),
                 module: Some("libpython3.so".to_owned()),
                 ..Symbol::default()
             },

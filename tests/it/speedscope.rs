@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::observer::Observer;
+use crate::{observer::Observer, target::together};
 
 /// Set where speedscope cannot be installed, to skip what needs it.
 const WITHOUT: &str = "SPY_TEST_WITHOUT_SPEEDSCOPE";
@@ -121,6 +121,8 @@ fn the_schema_refuses_what_is_wrong() {
 #[track_caller]
 pub(crate) fn load(name: &str, text: &str) -> Option<String> {
     let page = release("index.html")?;
+    // A browser keeps processors busy that others measure.
+    let _together = together();
     let home = tempfile::tempdir().unwrap();
     let script = home.path().join("load.js");
     let (shown, text) = (Value::from(name), Value::from(text));
