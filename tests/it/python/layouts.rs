@@ -60,6 +60,12 @@ impl Numbers {
         self.0.insert(name.to_owned(), number.into());
     }
 
+    fn maybe(&mut self, name: &str, number: Option<u32>) {
+        if let Some(number) = number {
+            self.add(name, number);
+        }
+    }
+
     fn process(&mut self, layout: &Layout) {
         let interpreter = &layout.interpreter;
         self.add("interpreter.next", interpreter.next.offset);
@@ -104,7 +110,7 @@ impl Numbers {
             ("thread.holds_gil", thread.holds_gil.map(|field| field.offset)),
             ("thread.gil_requested", thread.gil_requested.map(|field| field.offset)),
         ] {
-            field.map_or((), |field| self.add(name, field));
+            self.maybe(name, field);
         }
     }
 
@@ -130,7 +136,7 @@ impl Numbers {
             Instruction::Pointer(field) => field.offset,
         };
         self.add("frame.instruction", instruction);
-        frame.owner.map_or((), |owner| self.add("frame.owner", owner.offset));
+        self.maybe("frame.owner", frame.owner.map(|owner| owner.offset));
     }
 
     fn code(&mut self, layout: &Layout) {
@@ -154,7 +160,7 @@ impl Numbers {
             ("code.first_traceable", code.first_traceable.map(|field| field.offset)),
             ("code.copies", code.copies.map(|field| field.offset)),
         ] {
-            field.map_or((), |field| self.add(name, field));
+            self.maybe(name, field);
         }
     }
 
@@ -167,7 +173,7 @@ impl Numbers {
         self.add("objects.type_size", objects.type_size.offset);
         self.add("objects.type_dict", objects.type_dict.offset);
         self.add("objects.type_base", objects.type_base.offset);
-        objects.type_keys.map_or((), |keys| self.add("objects.type_keys", keys.offset));
+        self.maybe("objects.type_keys", objects.type_keys.map(|keys| keys.offset));
         self.add("objects.bytes", objects.bytes.offset);
         self.add("objects.tuple_items", objects.tuple_items.offset);
         self.add("objects.list_items", objects.list_items.offset);
@@ -184,7 +190,7 @@ impl Numbers {
                 self.add("text.state", state.offset);
                 self.add("text.ascii", ascii);
                 self.add("text.compact", compact);
-                data.map_or((), |data| self.add("text.data", data.offset));
+                self.maybe("text.data", data.map(|data| data.offset));
             }
             Text::Wide { length, data, unit } => {
                 self.add("text.length", length.offset);
@@ -207,7 +213,7 @@ impl Numbers {
             Integer::Sized { digits, bits, machine } => {
                 self.add("integer.digits", digits.offset);
                 self.add("integer.bits", bits);
-                machine.map_or((), |machine| self.add("integer.machine", machine.offset));
+                self.maybe("integer.machine", machine.map(|machine| machine.offset));
             }
             Integer::Tagged { tag, digits } => {
                 self.add("integer.tag", tag.offset);
