@@ -182,6 +182,8 @@ pub struct CopiedMemory<'a> {
     /// After this nothing is read that was not copied.
     deadline: Option<Instant>,
     is_late: Cell<bool>,
+    /// Whether what may be the thread's own stack is read, too.
+    anywhere: bool,
     working: RefCell<&'a mut WorkingSet>,
 }
 
@@ -190,13 +192,20 @@ impl<'a> CopiedMemory<'a> {
     pub fn new(copied: &'a Copied, live: &'a LiveMemory, working: &'a mut WorkingSet) -> Self {
         let working = RefCell::new(working);
         let (late, is_late) = (RefCell::default(), Cell::default());
-        Self { copied, live, late, deadline: None, is_late, working }
+        Self { copied, live, late, deadline: None, is_late, anywhere: false, working }
     }
 
     /// The same, for as long as there is time.
     #[must_use]
     pub fn until(self, deadline: Option<Instant>) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same for a reader that does not follow the stack: what lies above
+    /// the copy may be the stack, or anything else.
+    #[must_use]
+    pub fn anywhere(self) -> Self {
+        Self { anywhere: true, ..self }
     }
 
     /// Whether something was not read because there was no more time.
@@ -255,7 +264,7 @@ impl Memory for CopiedMemory<'_> {
             into.copy_from_slice(found);
             return Ok(());
         }
-        if self.copied.is_beyond(at) {
+        if !self.anywhere && self.copied.is_beyond(at) {
             return Err(Fault { at, len: into.len() });
         }
         self.read_late(at, into)

@@ -125,7 +125,9 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> bool {
         let Some(runtime) = self.language.runtime() else { return true };
-        let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working).until(deadline);
+        let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working)
+            .anywhere()
+            .until(deadline);
         let mut trace = watched.trace.take().unwrap_or_default();
         if runtime.trace(watched.inner, &memory, &mut trace) {
             watched.trace = Some(trace);
@@ -298,9 +300,14 @@ impl Engine {
             let thread = (registers, &memory as &dyn Memory);
             let walk = self.unwinder.unwind_with(modules, thread, &mut frames, &mut wanted);
             let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
+            copied.keep(memory.into_late());
             let renew = again && walk.unmapped.is_some();
+            let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working).anywhere();
             let mut facts = Facts::default();
-            if !renew && let Some(trace) = &watched.trace {
+            if !renew
+                && !short
+                && let Some(trace) = &watched.trace
+            {
                 frames = self.language.merge(trace, frames, &self.extents, &memory);
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
