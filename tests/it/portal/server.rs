@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
@@ -122,8 +121,6 @@ impl Portal {
 
 impl Drop for Portal {
     fn drop(&mut self) {
-        // At once, and the workers with it: one that lost its master would
-        // see that only a while later.
         let _ = kill(Pid::from_raw(i32::try_from(self.master.id()).unwrap()), Signal::SIGINT);
         let began = Instant::now();
         while matches!(self.master.try_wait(), Ok(None)) {
@@ -132,9 +129,9 @@ impl Drop for Portal {
             }
             thread::yield_now();
         }
-        let gone = |worker: &i32| fs::metadata(format!("/proc/{worker}")).is_err();
-        while !self.workers.iter().all(gone) && began.elapsed() < PATIENCE {
-            thread::yield_now();
+        // A worker of uvicorn's may outlive its master.
+        for &worker in &self.workers {
+            let _ = kill(Pid::from_raw(worker), Signal::SIGKILL);
         }
     }
 }
