@@ -64,6 +64,8 @@ pub(super) struct Facts {
     pub(super) lock: Lock,
     /// Whether it collects garbage.
     pub(super) collecting: bool,
+    /// Whether some of its managed frames have no place among the native ones.
+    pub(super) unmerged: bool,
     /// The local variables of its managed frames, if they are wanted.
     pub(super) locals: Vec<Vec<Variable>>,
 }
@@ -308,9 +310,10 @@ impl Engine {
                 && !short
                 && let Some(trace) = &watched.trace
             {
-                frames = self.language.merge(trace, frames, &self.extents, &memory);
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
+                (frames, facts.unmerged) =
+                    self.language.merge(trace, frames, &self.extents, &memory);
             }
             copied.keep(memory.into_late());
             if renew {

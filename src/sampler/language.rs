@@ -21,8 +21,6 @@ pub(super) struct Language {
     next: Option<(Instant, Duration)>,
     /// How exactly frames say what they run; lines if not set.
     pub(super) places: Option<Places>,
-    /// Stacks with managed frames that had no place among the native ones.
-    pub(super) unmerged: u64,
 }
 
 /// A runtime that was just started, or loaded into a program, is found after
@@ -74,19 +72,20 @@ impl Language {
         }
     }
 
-    /// Name the frames of `trace`, and put them among the native ones.
+    /// Name the frames of `trace`, and put them among the native ones; and whether
+    /// some have no place there.
     pub(super) fn merge(
         &mut self,
         trace: &Trace,
         native: Vec<Frame>,
         extents: &[Extent],
         memory: &dyn Memory,
-    ) -> Vec<Frame> {
-        let Some(runtime) = &mut self.runtime else { return native };
+    ) -> (Vec<Frame>, bool) {
+        let Some(runtime) = &mut self.runtime else { return (native, false) };
         let places = self.places.unwrap_or(Places::Lines);
         let managed = runtime.resolve(trace, places, memory);
         if managed.segments.is_empty() {
-            return native;
+            return (native, false);
         }
         let mut seeker = Seeker { native: &native, extents, memory, next: 0 };
         let mut segments = Vec::with_capacity(managed.segments.len());
@@ -95,8 +94,7 @@ impl Language {
             segments.push(Placed { frames: segment.frames, within });
         }
         let (merged, unplaced) = merge(&native, &segments);
-        self.unmerged += u64::from(unplaced > 0);
-        merged
+        (merged, unplaced > 0)
     }
 }
 
@@ -117,7 +115,8 @@ impl Language {
             lock => lock,
         };
         let locals = locals.map(|detail| runtime.locals(trace, detail, memory));
-        Facts { lock, collecting: trace.collecting, locals: locals.unwrap_or_default() }
+        let (collecting, locals) = (trace.collecting, locals.unwrap_or_default());
+        Facts { lock, collecting, unmerged: false, locals }
     }
 }
 

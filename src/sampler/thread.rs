@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    engine::{Engine, Examined},
+    engine::{Engine, Examined, Facts},
     shared::{How, NO_SCHEDSTAT, Shared},
     watched::{Asked, Found, Settled, Watched},
 };
@@ -12,7 +12,7 @@ use crate::{
     capture::{Catch, Look, Stops},
     snapshot::Registers,
     stack::{End, Stack},
-    task::{Lock, State},
+    task::State,
 };
 
 /// The thread has ended.
@@ -98,14 +98,14 @@ pub(super) fn read(
         shared.calls += 1;
         match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
             Examined::Still(sample) => {
-                let found = shared.found(process, (sample.state, sample.facts.lock), &sample.stack);
+                let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 watched.settled = Some(Settled { found, stopped_from: None });
                 shared.count(watched, found, (now, 1), How::Still);
                 engine.give_back(sample.copied);
                 return name(engine, watched, shared);
             }
             Examined::Incomplete(sample) => {
-                let found = shared.found(process, (sample.state, sample.facts.lock), &sample.stack);
+                let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 engine.give_back(sample.copied);
                 let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
                 return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
@@ -120,7 +120,7 @@ pub(super) fn read(
     // It slept when it was looked at. A stop now would show it awake, or would
     // disturb it in its next sleep.
     let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
-    let found = shared.found(process, (state, Lock::Without), &nothing);
+    let found = shared.found(process, (state, &Facts::default()), &nothing);
     shared.count(watched, found, (now, 1), How::Missed);
 }
 
@@ -148,7 +148,7 @@ pub(super) fn give_up(watched: &mut Watched, shared: &mut Shared) {
         || {
             let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
             let state = asked.state.unwrap_or(State::Running);
-            shared.found(process, (state, Lock::Without), &nothing)
+            shared.found(process, (state, &Facts::default()), &nothing)
         },
         |(found, _)| found,
     );
@@ -185,7 +185,7 @@ pub(super) fn finish(
         return;
     };
     let Some(asked) = watched.asked.take() else { return };
-    let found = shared.found(process, (state, sample.facts.lock), &sample.stack);
+    let found = shared.found(process, (state, &sample.facts), &sample.stack);
     let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
     if slept.is_some() {
         watched.settled = Some(Settled { found, stopped_from: slept });
