@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    language::Language,
+    language::{Language, Native},
     watched::{Asked, Watched},
 };
 use crate::{
@@ -312,8 +312,9 @@ impl Engine {
             {
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
-                (frames, facts.unmerged) =
-                    self.language.merge(trace, frames, &self.extents, &memory);
+                let is_whole = walk.end == End::Root && !walk.is_between;
+                let native = Native { frames, extents: &self.extents, is_whole };
+                (frames, facts.unmerged) = self.language.merge(trace, native, &memory);
             }
             copied.keep(memory.into_late());
             if renew {

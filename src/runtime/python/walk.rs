@@ -45,12 +45,9 @@ pub fn trace(
     follow(layout, state, memory, into).err()
 }
 
-impl From<Fault> for Cut {
-    fn from(_: Fault) -> Self {
-        Self::Unreadable
-    }
-}
-
+/// As [`trace`]. A loop that begins enters its struct, and only then the frame
+/// in it: before that there is whatever the stack held, and the frames are
+/// those of the next outer loop.
 fn follow(
     layout: &Layout,
     state: Address,
@@ -62,17 +59,48 @@ fn follow(
     if head == Address(0) {
         return Ok(());
     }
-    let (mut at, mut cframe) = match frames.chain {
-        Chain::Objects | Chain::Shims { current_frame: None, .. } => (head, Address(0)),
-        Chain::CFrames { current_frame, .. } => (current_frame.get(memory, head)?, head),
-        Chain::Shims { current_frame: Some(innermost), .. } => {
-            (innermost.get(memory, head)?, Address(0))
-        }
+    let Some(cframe) = frames.chain.cframe() else {
+        return follow_from(frames, (head, Address(0)), memory, into);
     };
+    let first = into.len();
+    let begin = cframe.current_frame.get(memory, head)?;
+    let followed = follow_from(frames, (begin, head), memory, into);
+    let leads_on = into.iter().skip(first).any(|frame| frame.entry.is_some());
+    if followed != Err(Cut::Unreadable) || leads_on {
+        return followed;
+    }
+    let outer = || {
+        let outer = cframe.previous.get(memory, head).ok()?;
+        let begin = cframe.current_frame.get(memory, outer).ok()?;
+        let mut frames_of_outer = Vec::new();
+        follow_from(frames, (begin, outer), memory, &mut frames_of_outer).ok()?;
+        Some(frames_of_outer)
+    };
+    let Some(mut outer) = outer() else { return followed };
+    into.truncate(first);
+    into.append(&mut outer);
+    Ok(())
+}
+
+impl From<Fault> for Cut {
+    fn from(_: Fault) -> Self {
+        Self::Unreadable
+    }
+}
+
+/// Follow the frames from the innermost one, and the structs of their loops
+/// from that one.
+fn follow_from(
+    frames: &Frames,
+    (mut at, mut cframe): (Address, Address),
+    memory: &dyn Memory,
+    into: &mut Vec<RawFrame>,
+) -> Result<(), Cut> {
     let span = span(frames);
     let first = into.len();
     // Where in `into` the frames of the present run of the loop begin.
     let mut begun = first;
+    let mut is_begun = false;
     let mut copy = Struct::new();
     for _ in 0..STEPS {
         if at == Address(0) {
@@ -99,18 +127,31 @@ fn follow(
             }
             into.push(frame(frames, at, &copy)?);
         }
+        let next = copy.get(frames.previous)?;
         if ends.is_some() {
+            if !std::mem::replace(&mut is_begun, true) && !leads_on(frames, cframe, next, memory) {
+                return Err(Cut::Unreadable);
+            }
             if let Some(outermost) = into.get_mut(begun..).and_then(<[_]>::last_mut) {
                 outermost.entry = ends;
             }
             begun = into.len();
-            if let Chain::CFrames { previous, .. } = frames.chain {
-                cframe = previous.get(memory, cframe)?;
+            if let Chain::CFrames { cframe: links, .. } = frames.chain {
+                cframe = links.previous.get(memory, cframe)?;
             }
         }
-        at = copy.get(frames.previous)?;
+        at = next;
     }
     Err(Cut::TooDeep)
+}
+
+/// Whether `next`, to which the frames of the innermost loop lead, is where the
+/// next outer loop is. `cframe` is the struct of the innermost.
+fn leads_on(frames: &Frames, cframe: Address, next: Address, memory: &dyn Memory) -> bool {
+    let Some(links) = frames.chain.cframe() else { return true };
+    let outer = || links.current_frame.get(memory, links.previous.get(memory, cframe)?);
+    // What a greenlet's first loop was called from need not be left.
+    next == Address(0) || outer() == Ok(next)
 }
 
 fn frame(frames: &Frames, at: Address, copy: &Struct) -> Result<RawFrame, Fault> {

@@ -57,6 +57,13 @@ fn each_loop_of_3_11_has_a_struct_of_its_own() {
     assert_eq!(short(&frames), wanted);
     assert_eq!(cut, None);
 
+    // A loop that begins, whose cframe has no frame of its own yet: nothing, or
+    // one that has ended.
+    for stale in [0x6000, 0x5000] {
+        frame_311(&mut made, 0x5000, 0x2000, 1);
+        made.word(0x7108, stale);
+        assert_eq!(traced(&layout_311(), &made), (frames[2..].to_vec(), None));
+    }
     // A greenlet that begins: its cframe has no frame.
     made.word(0x7108, 0);
     assert_eq!(traced(&layout_311(), &made), (Vec::new(), None));
