@@ -270,7 +270,9 @@ impl Engine {
     ) -> Option<Sample> {
         let Catch { registers, mut copied, partial, .. } = caught;
         let thread = (&registers, State::Running);
-        let (stack, facts, short) = self.unwind(modules, thread, &mut copied, watched);
+        let (stack, mut facts, short) = self.unwind(modules, thread, &mut copied, watched);
+        // What was not read in time is counted as that.
+        facts.unmerged &= !partial;
         if short
             && !partial
             && let Some(depth) = watched.depth.deeper()

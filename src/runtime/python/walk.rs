@@ -16,11 +16,11 @@
 //! A chain may end anywhere: that of a greenlet ends where it was begun.
 
 use super::{
-    layout::{Chain, Frames, Instruction, Layout},
+    layout::{CFrame, Chain, Field, Frames, Instruction, Layout},
     structs::Struct,
 };
 use crate::{
-    memory::{Address, Fault, Memory},
+    memory::{Address, Fault, Memory, Plain},
     runtime::{Cut, Entry, RawFrame},
 };
 
@@ -45,9 +45,13 @@ pub fn trace(
     follow(layout, state, memory, into).err()
 }
 
-/// As [`trace`]. A loop that begins enters its struct, and only then the frame
-/// in it: before that there is whatever the stack held, and the frames are
-/// those of the next outer loop.
+/// As [`trace`], and where the innermost loop does not lead to the next outer
+/// one, as the structs of loops do.
+///
+/// A loop that begins enters its struct, and only then the frame in it: before
+/// that there is whatever the stack held, and the frames are those of the next
+/// outer loop. A generator that begins or yields is for a moment a frame that
+/// nothing is outside of.
 fn follow(
     layout: &Layout,
     state: Address,
@@ -65,21 +69,63 @@ fn follow(
     let first = into.len();
     let begin = cframe.current_frame.get(memory, head)?;
     let followed = follow_from(frames, (begin, head), memory, into);
-    let leads_on = into.iter().skip(first).any(|frame| frame.entry.is_some());
-    if followed != Err(Cut::Unreadable) || leads_on {
+    let own = into.get(first..).unwrap_or_default();
+    let is_ready = own.is_empty() && followed.is_ok();
+    let leads_on = own.iter().any(|frame| frame.entry.is_some());
+    if is_ready || leads_on || followed == Err(Cut::TooDeep) {
         return followed;
     }
-    let outer = || {
-        let outer = cframe.previous.get(memory, head).ok()?;
-        let begin = cframe.current_frame.get(memory, outer).ok()?;
-        let mut frames_of_outer = Vec::new();
-        follow_from(frames, (begin, outer), memory, &mut frames_of_outer).ok()?;
-        Some(frames_of_outer)
+    let outer = |at: Address| {
+        let begin = cframe.current_frame.get(memory, at).ok()?;
+        let mut found = Vec::new();
+        // A greenlet that is switched from leads past its loops' own frames.
+        let is_new = begin != Address(0) && own.iter().all(|frame| frame.at != begin);
+        follow_from(frames, (begin, at), memory, &mut found).ok().filter(|()| is_new)?;
+        found.iter().any(|frame| frame.entry.is_some()).then_some(found)
     };
-    let Some(mut outer) = outer() else { return followed };
-    into.truncate(first);
+    let known = cframe.previous.get(memory, head).ok().and_then(outer);
+    // Compilers enter both words of the struct at once, so that it may lead
+    // nowhere at all.
+    let sought = || cframes_above(cframe, (head, state), memory).find_map(outer);
+    let found = known.or_else(|| if followed.is_err() { sought() } else { None });
+    let Some(mut outer) = found else { return followed };
+    if followed.is_err() {
+        into.truncate(first);
+    } else if let Some(outermost) = into.last_mut() {
+        outermost.entry = Some(Entry::Within(head));
+    }
     into.append(&mut outer);
     Ok(())
+}
+
+/// Where above `head` on the stack the struct of an outer loop may lie: it has a
+/// frame, and leads further up, or to the thread's own struct, in its state.
+fn cframes_above(
+    links: CFrame,
+    (head, state): (Address, Address),
+    memory: &dyn Memory,
+) -> impl Iterator<Item = Address> {
+    /// The struct is sought no farther away, in bytes: in most programs the
+    /// next loop is nearer by far.
+    const FARTHEST: u64 = 64 << 10;
+    /// Nor is anything taken for it more often.
+    const MOST: usize = 64;
+    /// No thread state is larger.
+    const STATE: u64 = 4096;
+    let (start, bytes) = memory.copied(head).unwrap_or_default();
+    let end = start.plus(bytes.len() as u64);
+    let leads_up = move |at: &Address| {
+        let word = |field: Field<Address>| {
+            let from = usize::try_from(field.of(*at).0.checked_sub(start.0)?).ok()?;
+            bytes.get(from..).and_then(Address::decode)
+        };
+        let (Some(frame), Some(next)) = (word(links.current_frame), word(links.previous)) else {
+            return false;
+        };
+        let is_up = (*at < next && next < end) || next.0.wrapping_sub(state.0) < STATE;
+        is_up && frame != Address(0) && frame.0.is_multiple_of(8)
+    };
+    (8..FARTHEST).step_by(8).map(move |above| head.plus(above)).filter(leads_up).take(MOST)
 }
 
 impl From<Fault> for Cut {
@@ -179,7 +225,7 @@ fn span(frames: &Frames) -> usize {
         Chain::CFrames { is_entry, .. } => is_entry.end(),
         Chain::Objects | Chain::Shims { .. } => 0,
     };
-    let owner = frames.owner.map_or(0, super::layout::Field::end);
+    let owner = frames.owner.map_or(0, Field::end);
     let ends = [frames.previous.end(), frames.code.end(), instruction, entry, owner];
     ends.into_iter().max().unwrap_or_default()
 }
