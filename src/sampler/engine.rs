@@ -238,9 +238,8 @@ impl Engine {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
             self.inspect(watched, &mut copied, None);
-            let looked = self.unwind(modules, (registers, state), &mut copied, watched);
-            let (stack, facts, short) = looked;
-            // Only what was read before this is known to belong together.
+            // Only what was read before this is known to belong together; what
+            // comes after it is read of a thread that was let go, too.
             let slept = match watched.seen {
                 Some(seen) => watched.gate.schedule().ok()? == Some(seen),
                 None => watched.gate.look() == Look::Asleep(state, *registers),
@@ -249,6 +248,8 @@ impl Engine {
                 self.give_back(copied);
                 return None;
             }
+            let looked = self.unwind(modules, (registers, state), &mut copied, watched);
+            let (stack, facts, short) = looked;
             if short && let Some(depth) = watched.depth.deeper() {
                 watched.depth = depth;
                 self.give_back(copied);

@@ -82,7 +82,10 @@ pub(super) fn sleeps_on(watched: &mut Watched, found: Found, now: Instant, share
 
 /// How often is tried to read a thread that sleeps again and again for so
 /// short a time that it cannot be read.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
+
+/// How often is looked whether it sleeps again: some microseconds each.
+const LOOKS: usize = 32;
 
 /// Read a thread that sleeps; and ask it to stop, if that is not enough.
 pub(super) fn read(
@@ -112,16 +115,28 @@ pub(super) fn read(
             }
             Examined::Ran => {}
         }
-        shared.calls += 2;
-        watched.seen = watched.gate.schedule().ok().flatten();
-        let Look::Asleep(state, registers) = watched.gate.look() else { break };
-        seen = (state, registers);
+        let Some(again) = sleeps_again(watched, shared) else { break };
+        seen = again;
     }
     // It slept when it was looked at. A stop now would show it awake, or would
     // disturb it in its next sleep.
     let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
     let found = shared.found(process, (state, &Facts::default()), &nothing);
     shared.count(watched, found, (now, 1), How::Missed);
+}
+
+/// Wait until a thread sleeps that did when it was looked at.
+fn sleeps_again(watched: &mut Watched, shared: &mut Shared) -> Option<(State, Registers)> {
+    for _ in 0..LOOKS {
+        shared.calls += 2;
+        watched.seen = watched.gate.schedule().ok().flatten();
+        match watched.gate.look() {
+            Look::Asleep(state, registers) => return Some((state, registers)),
+            Look::Runnable => std::thread::yield_now(),
+            Look::Unknown | Look::Ended => return None,
+        }
+    }
+    None
 }
 
 pub(super) fn ask(
