@@ -4,6 +4,7 @@
 mod clock;
 mod engine;
 mod follow;
+mod glance;
 mod language;
 mod once;
 mod quiet;
