@@ -247,8 +247,8 @@ mod tests {
         let first = (heap.as_ptr() as u64).next_multiple_of(BLOCK as u64);
         let at = |block: u64| Address(first + block * BLOCK as u64);
         let (mut chain, mut names) = (WorkingSet::default(), WorkingSet::default());
-        [0, 1, 2].map(|block| chain.touch(at(block)));
-        [2, 5].map(|block| names.touch(at(block)));
+        [0, 1, 2].iter().for_each(|&block| chain.touch(at(block)));
+        [2, 5].iter().for_each(|&block| names.touch(at(block)));
         chain.turn();
         names.turn();
         let copies = Copies::take(&memory, &[at(2).0, at(1).0], &chain, &names);
