@@ -55,6 +55,7 @@ pub(crate) const VERSIONS: &[&str] =
 /// each.
 const PROGRAMS: &[(&str, &str)] = &[
     ("busy.py", "2.7"),
+    ("chains.py", "2.7"),
     ("multi.py", "2.7"),
     ("shares.py", "2.7"),
     ("sleepers.py", "2.7"),

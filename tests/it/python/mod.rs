@@ -4,5 +4,6 @@ pub(crate) mod interpreters;
 mod layouts;
 mod lines;
 mod objects;
+mod seeds;
 mod stacks;
 mod threads;
