@@ -353,7 +353,7 @@ impl Target {
         }
         shared.calls += self.engine.memory.reads();
         shared.costs.unmerged += self.engine.language.unmerged;
-        for note in self.engine.language.runtime().map(|it| it.notes()).unwrap_or_default() {
+        for note in self.engine.language.notes() {
             shared.note(&note);
         }
         let cpu = self.cpu();

@@ -26,7 +26,7 @@ pub mod walk;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use super::{Detail, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
+use super::{Detail, Detected, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -39,9 +39,12 @@ pub fn detect(
     space: &mut AddressSpace,
     modules: &mut Modules,
     memory: &dyn Memory,
-) -> Option<Box<dyn Runtime>> {
-    let found = detect::find(space, modules, memory)?;
-    Some(Box::new(Python::new(found)))
+) -> Detected {
+    match detect::look(space, modules, memory) {
+        detect::Looked::Found(found) => Detected::Found(Box::new(Python::new(*found))),
+        detect::Looked::Unreadable(why) => Detected::Unreadable(why),
+        detect::Looked::Nothing => Detected::Nothing,
+    }
 }
 
 /// The interpreter of a process.
