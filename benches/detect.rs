@@ -68,11 +68,7 @@ fn commands() -> Result<Vec<Command>, Box<dyn Error>> {
     Ok(commands)
 }
 
-fn look(
-    pid: Pid,
-    space: &mut AddressSpace,
-    modules: &mut Modules,
-) -> (Option<String>, Duration) {
+fn look(pid: Pid, space: &mut AddressSpace, modules: &mut Modules) -> (Option<String>, Duration) {
     let memory = LiveMemory::new(pid);
     let began = Instant::now();
     let found = RUNTIMES.iter().find_map(|detect| match detect(space, modules, &memory) {

@@ -182,7 +182,8 @@ pub fn read(directory: &Path) -> Result<Process, Error> {
     let bytes = read_plain(directory, "process.json".as_ref(), MAX_TEXT)?;
     let value = serde_json::from_slice(&bytes).map_err(|source| Error::NoJson { path, source })?;
     let root = Root { directory: directory.join("root"), map_files: None };
-    let mut memory = Files { directory, files: BTreeMap::new(), left: MAX_MEMORY, parts: MAX_MEMORY };
+    let mut memory =
+        Files { directory, files: BTreeMap::new(), left: MAX_MEMORY, parts: MAX_MEMORY };
     let mut load = |place| memory.load(place);
     let process = text::decode(&value, root, &mut load)?;
     for mapping in &process.mappings {

@@ -138,7 +138,7 @@ const MAX_VARIABLES: u64 = 64 << 20;
 const STRIDE: u64 = 256 << 10;
 
 /// The least that can be readable while what is beside it is not.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 
 /// What `sys.version` may be cut off by, where a stride ends.
 const OVERLAP: u64 = 64;
@@ -338,11 +338,11 @@ impl Search<'_> {
 
     /// The pages from `at` to `end` that can be read.
     fn pages(&self, at: Address, end: u64) -> impl Iterator<Item = (Address, Vec<u8>)> {
-        let first = at.0 & !(PAGE - 1);
-        let starts = (first..end).step_by(PAGE as usize);
+        let size = PAGE as u64;
+        let starts = (at.0 & !(size - 1)..end).step_by(PAGE);
         starts.filter_map(move |start| {
             let from = Address(start.max(at.0));
-            let page = self.bytes(from, end.min(start.saturating_add(PAGE)))?;
+            let page = self.bytes(from, end.min(start.saturating_add(size)))?;
             Some((from, page))
         })
     }

@@ -35,11 +35,7 @@ use crate::{
 };
 
 /// Look for an interpreter in a process.
-pub fn detect(
-    space: &mut AddressSpace,
-    modules: &mut Modules,
-    memory: &dyn Memory,
-) -> Detected {
+pub fn detect(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Detected {
     match detect::look(space, modules, memory) {
         detect::Looked::Found(found) => Detected::Found(Box::new(Python::new(*found))),
         detect::Looked::Unreadable(why) => Detected::Unreadable(why),

@@ -30,6 +30,9 @@ const MAX_PATIENCE: u32 = 128;
 /// mutexes and conditions that threads wait for the lock by are in it.
 pub const LOCK_SIZE: u64 = 208;
 
+/// `_Py_THREAD_ATTACHED` (Include/internal/pycore_pystate.h).
+const ATTACHED: i32 = 1;
+
 /// The threads of all interpreters of a process.
 #[derive(Clone, Debug)]
 pub struct Threads {
@@ -190,7 +193,8 @@ impl Threads {
     }
 
     /// Whether the collector runs on the thread with this state: it does on the
-    /// one that has the lock. Without locks, on some thread of the interpreter.
+    /// one that has the lock, or without locks on the one that was not stopped
+    /// for it.
     pub fn collecting(&self, state: Address, memory: &dyn Memory) -> bool {
         let interpreter = &self.layout.1;
         let flag = match interpreter.collecting {
@@ -203,7 +207,10 @@ impl Threads {
                 self.variables.collecting.and_then(|flag| memory.get::<i32>(flag).ok())
             }
         };
-        let may = || interpreter.gil == Gil::None || self.lock(state, memory) == Lock::Held;
+        let may = || match (interpreter.gil, self.layout.2.attachment) {
+            (Gil::None, Some(attachment)) => attachment.get(memory, state) == Ok(ATTACHED),
+            _ => self.lock(state, memory) == Lock::Held,
+        };
         flag == Some(1) && may()
     }
 

@@ -4,5 +4,7 @@ pub(crate) mod interpreters;
 mod layouts;
 mod lines;
 mod objects;
+mod recorded;
 mod stacks;
+mod stub;
 mod threads;

@@ -44,7 +44,8 @@ impl Version {
 
     /// From what `sys.version` begins with, such as `3.13.0rc1+ (`.
     pub fn from_text(bytes: &[u8]) -> Option<Self> {
-        let (text, _) = bytes.split_at(bytes.windows(2).take(LONGEST).position(|two| two == b" (")?);
+        let (text, _) =
+            bytes.split_at(bytes.windows(2).take(LONGEST).position(|two| two == b" (")?);
         let text = std::str::from_utf8(text).ok()?.trim_end_matches('+');
         let mut parts = text.splitn(3, '.');
         let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn a_version_is_found_among_other_things() {
         for (text, expected) in [
-            ("\0\0v (\03.8.18 (default, Jun  1 2023)\0", Some("3.8.18")),
+            ("\0\0v (\x003.8.18 (default, Jun  1 2023)\0", Some("3.8.18")),
             ("13.8.18 (default", None),
             ("1.3.8.18 (default", None),
             ("GCC 12.2.0 (\0 2.7.18 (default", Some("2.7.18")),
