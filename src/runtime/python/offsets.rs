@@ -456,6 +456,7 @@ mod tests {
             let layout = Offsets::read(RUNTIME, &piece).unwrap().layout().unwrap();
             assert_eq!(layout.interpreter.gil, Gil::None);
             assert_eq!(layout.code.copies.is_some(), bit == 8);
+            assert_eq!(layout.thread.attachment, Some(Field::at(24 + 8)));
             let Text::Compact { kind_bit, .. } = layout.objects.text else { panic!() };
             assert_eq!(kind_bit, bit);
         }
