@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use gimli::{BaseAddresses, EhFrameHdr, LittleEndian};
@@ -36,6 +36,8 @@ pub struct Module {
     path: Option<PathBuf>,
     root: Root,
     image: Image,
+    /// Answers that were found out once, by their questions.
+    remembered: Mutex<Vec<(&'static str, bool)>>,
 }
 
 /// The most bytes that are searched for the end of `.eh_frame`: a hundred
@@ -286,7 +288,7 @@ impl Module {
     pub(super) fn new(id: ModuleId, path: Option<PathBuf>, root: Root, image: Image) -> Self {
         let file_name = path.as_deref().and_then(Path::file_name);
         let name = file_name.map_or("[vdso]".into(), OsStr::to_string_lossy).into_owned();
-        Self { id, name, path, root, image }
+        Self { id, name, path, root, image, remembered: Mutex::default() }
     }
 
     pub(super) fn image(&self) -> &Image {
@@ -371,5 +373,24 @@ impl Module {
     /// from the target's memory is as it was there.
     pub fn loaded(&self, address: u64, len: usize) -> Option<&[u8]> {
         self.image.loaded(address, len)
+    }
+
+    /// What the image holds of each of its segments, before relocation.
+    pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
+        let loads = self.image.segments.iter().filter(|segment| segment.is_load());
+        loads.filter_map(|segment| self.loaded(segment.address, usize::MAX))
+    }
+
+    /// The answer to a question about the image's bytes, which is found out the
+    /// first time that it is asked: for what takes long, and is wanted in each of
+    /// many processes.
+    pub fn remembered(&self, question: &'static str, find: impl FnOnce() -> bool) -> bool {
+        let known = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = known().iter().find(|(asked, _)| *asked == question) {
+            return *answer;
+        }
+        let answer = find();
+        known().push((question, answer));
+        answer
     }
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
 use object::elf;
 
 use super::{
@@ -20,6 +21,9 @@ const SYMBOL: usize = 24;
 /// that are looked at.
 const MAX_CHAIN: u64 = 1 << 16;
 const MAX_SYMBOLS: usize = 1 << 24;
+
+/// The most places that one name is looked for at in a table of names.
+const MAX_PLACES: usize = 64;
 
 impl Module {
     /// The virtual address, as the image counts, of the function or variable
@@ -115,10 +119,16 @@ impl Module {
     /// Look for the variable or function `name` in a whole table.
     fn by_table(&self, (symbols, strings): (&str, &str), name: &str) -> Option<Symbol> {
         let (symbols, strings) = (self.section(symbols)?.bytes, self.section(strings)?.bytes);
-        let mut symbols = symbols.chunks_exact(SYMBOL).take(MAX_SYMBOLS).filter_map(Symbol::parse);
-        symbols.find(|symbol| {
-            let text = usize::try_from(symbol.name).ok().and_then(|at| strings.get(at..));
-            symbol.is_defined() && text.is_some_and(|text| is_name(text, name))
+        // Where the name is written; it can also be the end of a longer one.
+        let text = [name.as_bytes(), b"\0"].concat();
+        let places = memmem::find_iter(strings, &text).take(MAX_PLACES);
+        let places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        if places.is_empty() {
+            return None;
+        }
+        symbols.chunks_exact(SYMBOL).take(MAX_SYMBOLS).find_map(|bytes| {
+            places.contains(&field(bytes, 0)?).then_some(())?;
+            Symbol::parse(bytes).filter(|symbol| symbol.is_defined())
         })
     }
 }

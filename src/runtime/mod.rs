@@ -158,8 +158,19 @@ pub struct Segment {
     pub frames: Vec<Arc<ManagedFrame>>,
 }
 
+/// What came of looking for a runtime of one kind in a process.
+#[derive(Debug)]
+pub enum Detected {
+    /// There is one.
+    Found(Box<dyn Runtime>),
+    /// There is one that cannot be read, or not yet: why, in a clause.
+    Unreadable(String),
+    /// There is none, or it has not yet begun.
+    Nothing,
+}
+
 /// Looks for one kind of runtime in a process.
-pub type Detect = fn(&mut AddressSpace, &mut Modules, &dyn Memory) -> Option<Box<dyn Runtime>>;
+pub type Detect = fn(&mut AddressSpace, &mut Modules, &dyn Memory) -> Detected;
 
 /// Every kind of runtime that is known, in the order in which they are looked
 /// for.

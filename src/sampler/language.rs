@@ -7,7 +7,7 @@ use super::engine::Facts;
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
-    runtime::{Detail, Entry, Places, RUNTIMES, Runtime, Trace},
+    runtime::{Detail, Detected, Entry, Places, RUNTIMES, Runtime, Trace},
     stack::{Frame, Placed, merge},
     task::Lock,
     unwind::{Extent, Wanted},
@@ -21,6 +21,9 @@ pub(super) struct Language {
     next: Option<(Instant, Duration)>,
     /// How exactly frames say what they run; lines if not set.
     pub(super) places: Option<Places>,
+    /// Why a runtime that is there cannot be read, if that was the last that was
+    /// seen of one.
+    unreadable: Option<String>,
 }
 
 /// A runtime that was just started, or loaded into a program, is found after
@@ -37,6 +40,14 @@ impl Language {
         self.runtime.as_mut()
     }
 
+    /// What was uncertain, and what could not be read: a sentence each.
+    pub(super) fn notes(&mut self) -> Vec<String> {
+        let unreadable =
+            self.unreadable.take().map(|why| format!("{why}, so only native frames are shown"));
+        let notes = self.runtime.as_mut().map(|runtime| runtime.notes());
+        notes.into_iter().flatten().chain(unreadable).collect()
+    }
+
     /// Look for one, if it is time to.
     pub(super) fn look_for(
         &mut self,
@@ -48,7 +59,17 @@ impl Language {
         if self.runtime.is_some() || self.next.is_some_and(|(next, _)| now < next) {
             return;
         }
-        self.runtime = RUNTIMES.iter().find_map(|detect| detect(space, modules, memory));
+        self.unreadable = None;
+        for detect in RUNTIMES {
+            match detect(space, modules, memory) {
+                Detected::Found(runtime) => {
+                    (self.runtime, self.unreadable) = (Some(runtime), None);
+                    break;
+                }
+                Detected::Unreadable(why) => self.unreadable = Some(why),
+                Detected::Nothing => {}
+            }
+        }
         let waited = self.next.map_or(SOON, |(_, waited)| (waited * 2).min(SELDOM));
         self.next = Some((now + waited, waited));
     }

@@ -9,6 +9,7 @@ mod language;
 mod once;
 mod quiet;
 mod recorder;
+mod rehearse;
 mod shared;
 mod target;
 mod thread;

@@ -13,6 +13,7 @@ use super::{
     engine::{Engine, Examined, Facts, Sample},
     glance::Glance,
     open,
+    rehearse::rehearse,
     shared::{NO_SYSCALL, NOT_STOPPED},
     watched::{Asked, Watched},
 };
@@ -59,7 +60,7 @@ pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, 
         });
     }
     let mut notes = Vec::from_iter(Some(looked.note).filter(|note| !note.is_empty()));
-    notes.extend(language.runtime().map(|runtime| runtime.notes()).unwrap_or_default());
+    notes.extend(language.notes());
     Ok(Dump {
         pid: target,
         command: process.command(),
@@ -88,12 +89,16 @@ pub fn capture(target: Pid) -> Result<Captured, Error> {
         pieces: std::iter::once(sample.copied.stack).chain(sample.copied.blocks).collect(),
     };
     let threads = looked.threads.into_iter().map(describe).collect();
+    let memory = &looked.engine.memory;
     let pieces = snapshot::without_file(&mappings)
         .into_iter()
-        .filter_map(|range| copy(&looked.engine.memory, range))
+        .filter_map(|range| copy(memory, range))
         .collect();
     let root = process.root();
-    let snapshot = snapshot::Process { pid: target, mappings, root, threads, pieces };
+    let mut snapshot = snapshot::Process { pid: target, mappings, root, threads, pieces };
+    let number = |tid| process.namespace_tid(tid);
+    let read = rehearse(&snapshot, number, memory, looked.modules);
+    snapshot.pieces.extend(read);
     Ok(Captured { snapshot, process })
 }
 

@@ -352,7 +352,7 @@ impl Target {
             shared.name_thread(watched.id, self.engine.name(watched));
         }
         shared.calls += self.engine.memory.reads();
-        for note in self.engine.language.runtime().map(|it| it.notes()).unwrap_or_default() {
+        for note in self.engine.language.notes() {
             shared.note(&note);
         }
         let cpu = self.cpu();

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! process.json    numbers, mappings, threads, registers
-//! memory/0 ..     copied memory, raw, one file a piece
+//! memory/0 ..     copied memory, raw: a file for each thread, and one for the process
 //! root/usr/..     the executable files that were mapped, below their own paths
 //! ```
 //!
@@ -23,6 +23,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use self::text::Place;
 use super::{Backing, Mapping, Process, Root};
 
 /// The most bytes that `process.json` may have.
@@ -117,12 +118,15 @@ pub fn write(process: &Process, directory: &Path) -> Result<Written, Error> {
             written.left_out.push(path.to_owned());
         }
     }
-    let (text, pieces) = text::encode(process);
+    let (text, files) = text::encode(process);
     let memory = directory.join("memory");
     make(&memory)?;
-    for (number, piece) in pieces.iter().enumerate() {
+    for (number, pieces) in files.iter().enumerate() {
         let path = memory.join(number.to_string());
-        fs::write(&path, &piece.bytes).map_err(at(&path))?;
+        let mut file = File::create_new(&path).map_err(at(&path))?;
+        for piece in *pieces {
+            file.write_all(&piece.bytes).map_err(at(&path))?;
+        }
     }
     // Last, so that half an archive cannot be taken for a whole one.
     let path = directory.join("process.json");
@@ -178,12 +182,9 @@ pub fn read(directory: &Path) -> Result<Process, Error> {
     let bytes = read_plain(directory, "process.json".as_ref(), MAX_TEXT)?;
     let value = serde_json::from_slice(&bytes).map_err(|source| Error::NoJson { path, source })?;
     let root = Root { directory: directory.join("root"), map_files: None };
-    let mut left = MAX_MEMORY;
-    let mut load = |number: u64| {
-        let bytes = read_plain(directory, &Path::new("memory").join(number.to_string()), left)?;
-        left = left.saturating_sub(bytes.len() as u64);
-        Ok(bytes)
-    };
+    let mut memory =
+        Files { directory, files: BTreeMap::new(), left: MAX_MEMORY, parts: MAX_MEMORY };
+    let mut load = |place| memory.load(place);
     let process = text::decode(&value, root, &mut load)?;
     for mapping in &process.mappings {
         if let Backing::File(path) | Backing::Deleted(path) = &mapping.backing {
@@ -192,6 +193,38 @@ pub fn read(directory: &Path) -> Result<Process, Error> {
         }
     }
     Ok(process)
+}
+
+/// The files of an archive's memory.
+struct Files<'a> {
+    directory: &'a Path,
+    /// Those that were read.
+    files: BTreeMap<u64, Vec<u8>>,
+    /// How many more bytes may be read of files, and how many given out.
+    left: u64,
+    parts: u64,
+}
+
+impl Files<'_> {
+    fn load(&mut self, Place { file, part }: Place) -> Result<Vec<u8>, Error> {
+        let relative = Path::new("memory").join(file.to_string());
+        if !self.files.contains_key(&file) {
+            let bytes = read_plain(self.directory, &relative, self.left)?;
+            self.left = self.left.saturating_sub(bytes.len() as u64);
+            self.files.insert(file, bytes);
+        }
+        let whole = self.files.get(&file).map(Vec::as_slice).unwrap_or_default();
+        let (from, size) = part.unwrap_or((0, whole.len() as u64));
+        let range = || {
+            let from = usize::try_from(from).ok()?;
+            whole.get(from..from.checked_add(usize::try_from(size).ok()?)?)
+        };
+        let bytes = range().ok_or(Error::Malformed("size"))?;
+        let limit = MAX_MEMORY;
+        let too_large = || Error::TooLarge { path: self.directory.join(&relative), limit };
+        self.parts = self.parts.checked_sub(size).ok_or_else(too_large)?;
+        Ok(bytes.to_vec())
+    }
 }
 
 /// The file at `relative` below `directory`, not by way of a symbolic link;

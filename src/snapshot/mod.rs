@@ -4,11 +4,13 @@
 
 pub mod archive;
 pub mod maps;
+mod noted;
 mod recorded;
 mod registers;
 
 use std::{ops::Range, path::PathBuf};
 
+pub use noted::Noted;
 pub use recorded::{Recorded, without_file};
 pub use registers::{Architecture, Register, Registers};
 
@@ -85,6 +87,7 @@ pub struct Process {
     pub root: Root,
     /// Its threads.
     pub threads: Vec<Thread>,
-    /// The memory that is no thread's own: images that no file holds.
+    /// The memory that is no thread's own: images that no file holds, and what a
+    /// language runtime is read from.
     pub pieces: Vec<Piece>,
 }

@@ -26,13 +26,13 @@ use crate::{
 };
 
 /// Set it to have the processes recorded again.
-const RECORD: &str = "SPY_RECORD_SNAPSHOTS";
+pub(crate) const RECORD: &str = "SPY_RECORD_SNAPSHOTS";
 
 /// The names of the recordings in `tests/snapshots`, and whether the program's
 /// file was gone when it was recorded.
 const RECORDINGS: [(&str, bool); 2] = [("tiny", false), ("tiny-deleted", true)];
 
-fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name)
 }
 

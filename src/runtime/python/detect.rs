@@ -3,15 +3,22 @@
 //! Nothing is asked of file names. What exports `_PyRuntime` (3.7 and later) or
 //! `_PyThreadState_Current` (before) holds an interpreter, however it is
 //! called, as does what has a section `.PyRuntime` (3.10 and later). Only of the
-//! program itself and of what else exports functions of Python are the other
-//! symbols and the variables read: there an interpreter without symbols shows
+//! program itself, if its bytes tell of Python, and of what else exports
+//! functions of Python are the other symbols and the variables read: there an interpreter without symbols shows
 //! by the cookie that its `_PyRuntime` begins with (3.13 and later), or by the
 //! text of `sys.version` and a word that leads to an interpreter.
 //!
 //! Whatever is found must pass a [`trial`].
 
-use std::{fmt, ops::Range, sync::Arc};
+mod images;
+mod version;
 
+use std::ops::Range;
+
+use memchr::memmem;
+
+use self::images::{Images, Loaded};
+pub use self::version::Version;
 use super::{
     layout::{Chain, Collecting, Dict, Gil, Layout, Text},
     offsets::{self, Offsets},
@@ -19,8 +26,7 @@ use super::{
 };
 use crate::{
     memory::{Address, Memory, Plain},
-    module::{AddressSpace, Module, Modules, Place},
-    snapshot::Backing,
+    module::{AddressSpace, Modules},
     stack::ModuleId,
 };
 
@@ -91,70 +97,6 @@ pub enum Looked {
     Nothing,
 }
 
-/// `PY_VERSION_HEX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// 2 or 3.
-    pub major: u8,
-    /// The minor version: structs are laid out anew in each.
-    pub minor: u8,
-    /// The patch level.
-    pub micro: u8,
-    /// 10 for an alpha version, 11 for a beta, 12 for a candidate, 15 for a
-    /// release.
-    pub level: u8,
-    /// Which alpha version, beta or candidate.
-    pub serial: u8,
-}
-
-impl Version {
-    /// From the bytes of the number: one each, and level and serial share one.
-    pub const fn from_hex(hex: u32) -> Self {
-        let [major, minor, micro, last] = hex.to_be_bytes();
-        Self { major, minor, micro, level: last >> 4, serial: last & 15 }
-    }
-
-    /// From what `sys.version` begins with, such as `3.13.0rc1+ (`.
-    pub fn from_text(bytes: &[u8]) -> Option<Self> {
-        let (text, _) = bytes.split_at(bytes.windows(2).take(24).position(|two| two == b" (")?);
-        let text = std::str::from_utf8(text).ok()?.trim_end_matches('+');
-        let mut parts = text.splitn(3, '.');
-        let (major, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let last = parts.next()?;
-        let digits = last.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(last.len());
-        let (micro, rest) = last.split_at_checked(digits)?;
-        let micro = micro.parse().ok()?;
-        let (level, serial) = match rest {
-            "" => (15, 0),
-            _ => {
-                let names = [("a", 10), ("b", 11), ("rc", 12), ("c", 12)];
-                let mut levels = names.into_iter();
-                levels.find_map(|(name, level)| {
-                    Some((level, rest.strip_prefix(name)?.parse().ok()?))
-                })?
-            }
-        };
-        Some(Self { major, minor, micro, level, serial })
-    }
-
-    /// Whether structs may still have changed after it.
-    pub const fn is_preliminary(self) -> bool {
-        self.level != 15
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)?;
-        match self.level {
-            10 => write!(f, "a{}", self.serial),
-            11 => write!(f, "b{}", self.serial),
-            12 => write!(f, "rc{}", self.serial),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Look for an interpreter in a process.
 pub fn find(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Option<Found> {
     match look(space, modules, memory) {
@@ -165,84 +107,27 @@ pub fn find(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory
 
 /// Look for an interpreter in a process, and say why it cannot be read.
 pub fn look(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Looked {
-    let images = images(space, modules, memory);
-    let search = Search { images: &images, space, memory };
+    let mut search = Search { images: Images::new(space), space, modules, memory };
     let mut reason = None;
     let mut left = Vec::new();
-    for image in &images {
-        match search.by_exports(image) {
+    for number in 0.. {
+        let Some(image) = search.image(number) else { break };
+        match search.by_exports(&image) {
             Some(Looked::Nothing) => {}
             Some(Looked::Unreadable(why)) => reason = reason.or(Some(why)),
             Some(found) => return found,
             None => left.push(image),
         }
     }
-    let program = images.first().map(|image| image.module.id());
+    left.retain(Loaded::may_be_python);
     for image in left {
-        let may = Some(image.module.id()) == program || image.has_python();
-        match if may { search.without_exports(image) } else { Looked::Nothing } {
+        match search.without_exports(&image) {
             Looked::Nothing => {}
             Looked::Unreadable(why) => reason = reason.or(Some(why)),
             found => return found,
         }
     }
     reason.map_or(Looked::Nothing, Looked::Unreadable)
-}
-
-/// The most mappings that are asked for an image: a process may have no more
-/// of all kinds by default (/proc/sys/vm/max_map_count).
-const MAX_MAPPINGS: usize = 65_530;
-
-/// An image of the process, and what it is raised by.
-#[derive(Clone, Debug)]
-struct Loaded {
-    module: Arc<Module>,
-    bias: u64,
-}
-
-/// Every image of the process once, by address: a program that was linked to
-/// lie in one place is first, as is one that was not.
-fn images(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Vec<Loaded> {
-    let code = space.mappings().iter().filter(|mapping| {
-        mapping.executable && matches!(mapping.backing, Backing::File(_) | Backing::Deleted(_))
-    });
-    let starts: Vec<_> = code.take(MAX_MAPPINGS).map(|mapping| mapping.range.start).collect();
-    let mut images: Vec<Loaded> = Vec::new();
-    for start in starts {
-        let Place::Module { module, bias } = space.find(start, modules, memory) else { continue };
-        let key = (module.id(), bias);
-        if images.last().is_none_or(|last| (last.module.id(), last.bias) != key) {
-            images.push(Loaded { module, bias });
-        }
-    }
-    images
-}
-
-impl Loaded {
-    fn exported(&self, name: &str) -> Option<Address> {
-        Some(Address(self.module.exported(name)?).plus(self.bias))
-    }
-
-    fn defined(&self, name: &str) -> Option<Address> {
-        Some(Address(self.module.defined(name)?).plus(self.bias))
-    }
-
-    /// Whether it has functions of Python.
-    fn has_python(&self) -> bool {
-        self.module.exported("Py_IsInitialized").is_some()
-    }
-
-    /// Whether it was compiled with `Py_REF_DEBUG`, as debug builds are.
-    fn is_debug(&self) -> bool {
-        self.module.exported("_Py_NegativeRefcount").is_some()
-    }
-
-    /// Where its variables are.
-    fn variables(&self) -> impl Iterator<Item = Range<Address>> {
-        let bias = self.bias;
-        let raised = move |at: u64| Address(at).plus(bias);
-        self.module.writable().map(move |range| raised(range.start)..raised(range.end))
-    }
 }
 
 /// How many bytes of an image's variables are read at most. An interpreter's
@@ -252,26 +137,34 @@ const MAX_VARIABLES: u64 = 64 << 20;
 /// How many bytes are read at a time.
 const STRIDE: u64 = 256 << 10;
 
+/// The least that can be readable while what is beside it is not.
+const PAGE: usize = 4096;
+
 /// What `sys.version` may be cut off by, where a stride ends.
 const OVERLAP: u64 = 64;
+
+/// How many places that begin as `_PyRuntime` does are looked at.
+const MAX_COOKIES: usize = 16;
 
 /// How many words are tried.
 const MAX_TRIALS: usize = 1 << 17;
 
 struct Search<'a> {
-    images: &'a [Loaded],
-    space: &'a AddressSpace,
+    images: Images,
+    space: &'a mut AddressSpace,
+    modules: &'a mut Modules,
     memory: &'a dyn Memory,
 }
 
 impl Search<'_> {
+    fn image(&mut self, number: usize) -> Option<Loaded> {
+        self.images.get(number, (self.space, self.modules), self.memory)
+    }
+
     /// By what the image exports, or by its sections; `None` when those say
     /// nothing of an interpreter.
-    fn by_exports(&self, image: &Loaded) -> Option<Looked> {
-        let section = || {
-            let section = image.module.section(".PyRuntime")?;
-            Some(Address(section.address).plus(image.bias))
-        };
+    fn by_exports(&mut self, image: &Loaded) -> Option<Looked> {
+        let section = || image.section(".PyRuntime");
         if let Some(runtime) = image.exported("_PyRuntime").or_else(section) {
             return Some(self.at_runtime(image, runtime));
         }
@@ -280,51 +173,50 @@ impl Search<'_> {
     }
 
     /// By the symbols that are not exported, and by the variables.
-    fn without_exports(&self, image: &Loaded) -> Looked {
+    fn without_exports(&mut self, image: &Loaded) -> Looked {
         if let Some(runtime) = image.defined("_PyRuntime") {
             return self.at_runtime(image, runtime);
         }
-        let mut found = None;
+        let mut places = Vec::new();
         self.read_variables(image, |at, bytes| {
-            // It lies at a word, as does all that has words.
-            let words = (0..).step_by(8).zip(bytes.chunks_exact(8));
-            let mut cookies = words.filter(|(_, word)| word == offsets::COOKIE);
-            found = cookies.find_map(|(offset, _)| match self.at_runtime(image, at.plus(offset)) {
-                Looked::Nothing => None,
-                found => Some(found),
-            });
-            found.is_some()
+            let cookies = memmem::find_iter(bytes, offsets::COOKIE);
+            places.extend(cookies.map(|offset| at.plus(offset as u64)));
+            places.len() >= MAX_COOKIES
+        });
+        let found = places.into_iter().find_map(|at| match self.at_runtime(image, at) {
+            Looked::Nothing => None,
+            found => Some(found),
         });
         let by_version = || Some(self.by_version(image, self.version(image)?));
         found.or_else(by_version).unwrap_or(Looked::Nothing)
     }
 
     /// An interpreter whose `_PyRuntime` is known.
-    fn at_runtime(&self, image: &Loaded, runtime: Address) -> Looked {
+    fn at_runtime(&mut self, image: &Loaded, runtime: Address) -> Looked {
         if let Some(hex) = offsets::version(runtime, self.memory) {
             return self.by_offsets(image, runtime, Version::from_hex(hex));
         }
         let Some(version) = self.version(image) else { return Looked::Nothing };
         let Some(layout) = tables::layout((version.major, version.minor)) else {
-            return Looked::Unreadable(format!("CPython {version} is not known"));
+            return Looked::Unreadable(unknown(version));
         };
         match self.fitting(layout, runtime) {
             Some(layout) => self.found(image, runtime, version, layout),
-            None => Looked::Nothing,
+            None => self.unfitting(layout, runtime, version),
         }
     }
 
     /// An interpreter that publishes its layout.
-    fn by_offsets(&self, image: &Loaded, runtime: Address, version: Version) -> Looked {
+    fn by_offsets(&mut self, image: &Loaded, runtime: Address, version: Version) -> Looked {
         let offsets = Offsets::read(runtime, self.memory);
         let layout = offsets.as_ref().and_then(Offsets::layout);
         let (Some(offsets), Some(layout)) = (offsets, layout) else {
             return Looked::Unreadable(format!(
-                "what CPython {version} says of its own layout cannot be"
+                "what CPython {version} says of its own layout makes no sense"
             ));
         };
         if !trial(&layout, runtime, self.memory) {
-            return Looked::Nothing;
+            return self.unfitting(&layout, runtime, version);
         }
         let looked = self.found(image, runtime, version, layout);
         let Looked::Found(mut found) = looked else { return looked };
@@ -342,19 +234,26 @@ impl Search<'_> {
 
     /// An interpreter of which only the version is known: some variable of the
     /// image leads to it.
-    fn by_version(&self, image: &Loaded, version: Version) -> Looked {
+    fn by_version(&mut self, image: &Loaded, version: Version) -> Looked {
         let Some(layout) = tables::layout((version.major, version.minor)) else {
-            return match (version.major, version.minor) {
-                // It publishes its layout, once it is ready.
-                (3, 13..) => Looked::Nothing,
-                _ => Looked::Unreadable(format!("CPython {version} is not known")),
-            };
+            return Looked::Unreadable(unknown(version));
         };
         let symbol = image.defined("interp_head");
         let known = symbol.and_then(|head| Some((head, self.fitting(layout, head)?)));
         match known.or_else(|| self.scan(image, layout)) {
             Some((runtime, layout)) => self.found(image, runtime, version, layout),
-            None => Looked::Nothing,
+            None => Looked::Unreadable(format!("no interpreter of CPython {version} was found")),
+        }
+    }
+
+    /// There is no interpreter where it should be: none yet, or one that is
+    /// not laid out so.
+    fn unfitting(&self, layout: &Layout, runtime: Address, version: Version) -> Looked {
+        match layout.runtime.interpreters_head.get(self.memory, runtime) {
+            Ok(Address(0)) => Looked::Nothing,
+            _ => Looked::Unreadable(format!(
+                "the interpreter of CPython {version} is not where it should be"
+            )),
         }
     }
 
@@ -404,11 +303,7 @@ impl Search<'_> {
         }
         let mut found = None;
         self.read_variables(image, |_, bytes| {
-            found = bytes.windows(6).enumerate().find_map(|(at, start)| {
-                let [b'2' | b'3', b'.', minor, ..] = start else { return None };
-                let version = minor.is_ascii_digit().then(|| bytes.get(at..)).flatten()?;
-                Version::from_text(version)
-            });
+            found = Version::find(bytes);
             found.is_some()
         });
         found
@@ -420,10 +315,13 @@ impl Search<'_> {
         for range in image.variables() {
             let mut at = Address(range.start.0.checked_next_multiple_of(8).unwrap_or(u64::MAX));
             while at < range.end && left > 0 {
-                let rest = range.end.0.saturating_sub(at.0);
-                let len = usize::try_from(rest.min(STRIDE + OVERLAP)).unwrap_or(0);
-                let mut bytes = vec![0; len];
-                if self.memory.read(at, &mut bytes).is_ok() && see(at, &bytes) {
+                let end = range.end.0.min(at.0.saturating_add(STRIDE + OVERLAP));
+                let seen = match self.bytes(at, end) {
+                    Some(bytes) => see(at, &bytes),
+                    // Some page of it cannot be read.
+                    None => self.pages(at, end).any(|(at, bytes)| see(at, &bytes)),
+                };
+                if seen {
                     return;
                 }
                 at = at.plus(STRIDE);
@@ -432,8 +330,25 @@ impl Search<'_> {
         }
     }
 
+    fn bytes(&self, at: Address, end: u64) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(end.checked_sub(at.0)?).ok()?];
+        self.memory.read(at, &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// The pages from `at` to `end` that can be read.
+    fn pages(&self, at: Address, end: u64) -> impl Iterator<Item = (Address, Vec<u8>)> {
+        let size = PAGE as u64;
+        let starts = (at.0 & !(size - 1)..end).step_by(PAGE);
+        starts.filter_map(move |start| {
+            let from = Address(start.max(at.0));
+            let page = self.bytes(from, end.min(start.saturating_add(size)))?;
+            Some((from, page))
+        })
+    }
+
     fn found(
-        &self,
+        &mut self,
         image: &Loaded,
         runtime: Address,
         version: Version,
@@ -464,6 +379,11 @@ impl Search<'_> {
             Chain::Objects => LOOPS.iter().filter_map(|name| image.module.function(name)).collect(),
             Chain::CFrames { .. } | Chain::Shims { .. } => Vec::new(),
         };
+        // Where the interpreter knows it itself, the C library is not asked.
+        let thread_number = match layout.thread.native_thread_id {
+            Some(_) => THREAD_NUMBER,
+            None => self.thread_number(),
+        };
         let loops = loops.into_iter().map(|range| (image.module.id(), range)).collect();
         Looked::Found(Box::new(Found {
             loops,
@@ -473,7 +393,7 @@ impl Search<'_> {
             version,
             name: format!("CPython {version}{debug}"),
             image: (image.module.id(), image.bias),
-            thread_number: self.thread_number(),
+            thread_number,
             notes: preliminary.into_iter().collect(),
         }))
     }
@@ -481,14 +401,23 @@ impl Search<'_> {
     /// Where in its `struct pthread` the C library keeps a thread's number:
     /// what glibc exports for debuggers (`nptl_db/structs.def`; a number of
     /// bits, a count, and the offset), or what it is in all recent ones.
-    fn thread_number(&self) -> u32 {
-        let exported = self.images.iter().find_map(|image| {
-            let at = image.exported("_thread_db_pthread_tid")?;
+    fn thread_number(&mut self) -> u32 {
+        let mut numbers = 0..;
+        let exported = std::iter::from_fn(|| self.image(numbers.next()?));
+        let exported = exported.filter_map(|image| image.exported("_thread_db_pthread_tid")).next();
+        let published = exported.and_then(|at| {
             let [bits, count, offset] =
                 [0, 4, 8].map(|from| self.memory.get::<u32>(at.plus(from)).ok());
             offset.filter(|&offset| bits == Some(32) && count == Some(1) && offset < 1 << 16)
         });
-        exported.unwrap_or(THREAD_NUMBER)
+        published.unwrap_or(THREAD_NUMBER)
+    }
+}
+
+fn unknown(version: Version) -> String {
+    match (version.major, version.minor) {
+        (3, 13..) => format!("CPython {version} does not say how it is laid out"),
+        _ => format!("CPython {version} is not known"),
     }
 }
 
@@ -529,34 +458,4 @@ pub fn trial(layout: &Layout, runtime: Address, memory: &dyn Memory) -> bool {
         next = layout.interpreter.next.get(memory, interpreter).ok();
     }
     false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_as_they_are_written() {
-        for (text, expected) in [
-            ("3.10.13 (main, Jun  1 2023, 10:00:00) [GCC 12.2.0]", Some("3.10.13")),
-            ("2.7.18 (default, ", Some("2.7.18")),
-            ("3.13.0rc1+ (heads", Some("3.13.0rc1")),
-            ("3.15.0b4 (main", Some("3.15.0b4")),
-            ("3.15.0a1+ (main", Some("3.15.0a1")),
-            ("3.45.1 2024-01-30", None),
-            ("3.10.13", None),
-            ("3.10 (main", None),
-            ("3.10.13x (main", None),
-            ("3.10.13rc (main", None),
-            ("3.999.1 (main", None),
-            ("3.1\u{e9}.1 (main", None),
-            ("", None),
-        ] {
-            let found = Version::from_text(text.as_bytes()).map(|version| version.to_string());
-            assert_eq!(found.as_deref(), expected, "{text}");
-        }
-        assert_eq!(Version::from_hex(0x030f_00f0).to_string(), "3.15.0");
-        assert_eq!(Version::from_hex(0x030f_00b4).to_string(), "3.15.0b4");
-        assert!(Version::from_hex(0x030e_00c2).is_preliminary());
-    }
 }

@@ -153,6 +153,9 @@ pub struct ThreadState {
     pub holds_gil: Option<Field<i32>>,
     /// Whether it wants it (3.15), an `int`.
     pub gil_requested: Option<Field<i32>>,
+    /// Whether it may run Python now, an `int`: 1 is that it may (free-threaded
+    /// builds, which stop all others while the collector runs on one).
+    pub attachment: Option<Field<i32>>,
 }
 
 /// How a thread's frames are chained.

@@ -69,6 +69,7 @@ pub(super) fn layout() -> Layout {
             frame: Field::at(72),
             holds_gil: None,
             gil_requested: None,
+            attachment: None,
         },
         frame: Frames {
             chain: Chain::Shims { cframe: None, shim: 3 },

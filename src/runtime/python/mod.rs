@@ -26,7 +26,7 @@ pub mod walk;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use super::{Callers, Detail, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
+use super::{Callers, Detail, Detected, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -35,13 +35,12 @@ use crate::{
 };
 
 /// Look for an interpreter in a process.
-pub fn detect(
-    space: &mut AddressSpace,
-    modules: &mut Modules,
-    memory: &dyn Memory,
-) -> Option<Box<dyn Runtime>> {
-    let found = detect::find(space, modules, memory)?;
-    Some(Box::new(Python::new(found)))
+pub fn detect(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Detected {
+    match detect::look(space, modules, memory) {
+        detect::Looked::Found(found) => Detected::Found(Box::new(Python::new(*found))),
+        detect::Looked::Unreadable(why) => Detected::Unreadable(why),
+        detect::Looked::Nothing => Detected::Nothing,
+    }
 }
 
 /// The interpreter of a process.

@@ -230,6 +230,11 @@ impl Offsets {
 
     fn thread(&self) -> Option<ThreadState> {
         const GROUP: &str = "thread_state";
+        // `state` is the second `int` after `_status` (3.13, 3.14), or after what
+        // 3.15 has put behind that (Include/cpython/pystate.h).
+        let before = self.offset(GROUP, "gil_requested").or(self.offset(GROUP, "status"));
+        let attachment = before.filter(|_| self.is_free_threaded());
+        let attachment = attachment.and_then(|before| before.checked_add(8));
         Some(ThreadState {
             next: self.field(GROUP, "next")?,
             interpreter: self.field(GROUP, "interp")?,
@@ -238,6 +243,7 @@ impl Offsets {
             frame: self.field(GROUP, "current_frame")?,
             holds_gil: self.field(GROUP, "holds_gil"),
             gil_requested: self.field(GROUP, "gil_requested"),
+            attachment: attachment.map(Field::at),
         })
     }
 
@@ -450,6 +456,7 @@ mod tests {
             let layout = Offsets::read(RUNTIME, &piece).unwrap().layout().unwrap();
             assert_eq!(layout.interpreter.gil, Gil::None);
             assert_eq!(layout.code.copies.is_some(), bit == 8);
+            assert_eq!(layout.thread.attachment, Some(Field::at(24 + 8)));
             let Text::Compact { kind_bit, .. } = layout.objects.text else { panic!() };
             assert_eq!(kind_bit, bit);
         }

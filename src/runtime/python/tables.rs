@@ -145,6 +145,7 @@ static V2_7: Layout = Layout {
         frame: Field::at(16),
         holds_gil: None,
         gil_requested: None,
+        attachment: None,
     },
     frame: FRAME_2_7,
     code: CODE_2_7,
@@ -227,6 +228,7 @@ const THREAD_3_6: ThreadState = ThreadState {
     frame: Field::at(24),
     holds_gil: None,
     gil_requested: None,
+    attachment: None,
 };
 
 const CODE_3_6: Code = Code {

@@ -30,6 +30,12 @@ const MAX_PATIENCE: u32 = 128;
 /// mutexes and conditions that threads wait for the lock by are in it.
 pub const LOCK_SIZE: u64 = 208;
 
+/// How many other threads are looked at to know whether all were stopped.
+const MAX_OTHERS: usize = 64;
+
+/// `_Py_THREAD_ATTACHED` (Include/internal/pycore_pystate.h).
+const ATTACHED: i32 = 1;
+
 /// The threads of all interpreters of a process.
 #[derive(Clone, Debug)]
 pub struct Threads {
@@ -190,7 +196,9 @@ impl Threads {
     }
 
     /// Whether the collector runs on the thread with this state: it does on the
-    /// one that has the lock. Without locks, on some thread of the interpreter.
+    /// one that has the lock, or without locks on the only one that was not
+    /// stopped for it. While others run beside the collector it is not said of
+    /// any.
     pub fn collecting(&self, state: Address, memory: &dyn Memory) -> bool {
         let interpreter = &self.layout.1;
         let flag = match interpreter.collecting {
@@ -203,7 +211,14 @@ impl Threads {
                 self.variables.collecting.and_then(|flag| memory.get::<i32>(flag).ok())
             }
         };
-        let may = || interpreter.gil == Gil::None || self.lock(state, memory) == Lock::Held;
+        let may = || match (interpreter.gil, self.layout.2.attachment) {
+            (Gil::None, Some(attachment)) => {
+                let runs = |state: Address| attachment.get(memory, state) == Ok(ATTACHED);
+                let mut others = self.known.values().flatten().filter(|it| it.state != state);
+                runs(state) && !others.by_ref().take(MAX_OTHERS).any(|it| runs(it.state))
+            }
+            _ => self.lock(state, memory) == Lock::Held,
+        };
         flag == Some(1) && may()
     }
 

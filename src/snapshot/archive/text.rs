@@ -24,12 +24,13 @@ const ARCHITECTURE: &str = match Architecture::HOST {
     Architecture::Aarch64 => "aarch64",
 };
 
-/// `process` as text, and its pieces in the order of their numbers.
-pub(super) fn encode(process: &Process) -> (Value, Vec<&Piece>) {
-    let mut pieces = Vec::new();
+/// `process` as text, and by the numbers of their files the pieces that are in
+/// them, one after the other.
+pub(super) fn encode(process: &Process) -> (Value, Vec<&[Piece]>) {
+    let mut files = Vec::new();
     let threads: Vec<Value> =
-        process.threads.iter().map(|thread| encode_thread(thread, &mut pieces)).collect();
-    let own = encode_pieces(&process.pieces, &mut pieces);
+        process.threads.iter().map(|thread| encode_thread(thread, &mut files)).collect();
+    let own = encode_pieces(&process.pieces, &mut files);
     let text = json!({
         "format": FORMAT,
         "architecture": ARCHITECTURE,
@@ -38,7 +39,7 @@ pub(super) fn encode(process: &Process) -> (Value, Vec<&Piece>) {
         "threads": threads,
         "pieces": own,
     });
-    (text, pieces)
+    (text, files)
 }
 
 fn encode_mapping(mapping: &Mapping) -> Value {
@@ -71,7 +72,7 @@ fn encode_path(path: &std::path::Path) -> Value {
     }
 }
 
-fn encode_thread<'a>(thread: &'a Thread, pieces: &mut Vec<&'a Piece>) -> Value {
+fn encode_thread<'a>(thread: &'a Thread, files: &mut Vec<&'a [Piece]>) -> Value {
     let registers: Map<String, Value> = thread
         .registers
         .iter()
@@ -90,29 +91,48 @@ fn encode_thread<'a>(thread: &'a Thread, pieces: &mut Vec<&'a Piece>) -> Value {
         "state": state,
         "syscall": syscall,
         "registers": registers,
-        "pieces": encode_pieces(&thread.pieces, pieces),
+        "pieces": encode_pieces(&thread.pieces, files),
     })
 }
 
-fn encode_pieces<'a>(own: &'a [Piece], all: &mut Vec<&'a Piece>) -> Vec<Value> {
-    let first = all.len();
-    all.extend(own);
-    own.iter()
-        .enumerate()
-        .map(|(index, piece)| json!({ "start": hexadecimal(piece.start.0), "file": first + index }))
-        .collect()
+/// All pieces of one owner go into one file.
+fn encode_pieces<'a>(own: &'a [Piece], files: &mut Vec<&'a [Piece]>) -> Vec<Value> {
+    if own.is_empty() {
+        return Vec::new();
+    }
+    let file = files.len();
+    files.push(own);
+    let mut from = 0;
+    let pieces = own.iter().map(|piece| {
+        let size = piece.bytes.len();
+        let value = json!({
+            "start": hexadecimal(piece.start.0), "file": file, "from": from, "size": size,
+        });
+        from += size;
+        value
+    });
+    pieces.collect()
 }
 
 fn hexadecimal(number: u64) -> Value {
     format!("{number:#x}").into()
 }
 
+/// Where the bytes of a piece are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The number of the memory file.
+    pub(super) file: u64,
+    /// Where in it, and how many bytes; all of it if that is not said.
+    pub(super) part: Option<(u64, u64)>,
+}
+
 /// The process that `text` describes, with its files below `root`; `load`
-/// gives the bytes of a memory file by its number.
+/// gives bytes of a memory file.
 pub(super) fn decode(
     text: &Value,
     root: Root,
-    load: &mut dyn FnMut(u64) -> Result<Vec<u8>, Error>,
+    load: &mut dyn FnMut(Place) -> Result<Vec<u8>, Error>,
 ) -> Result<Process, Error> {
     expect(text, "format", FORMAT)?;
     expect(text, "architecture", ARCHITECTURE)?;
@@ -179,7 +199,7 @@ fn decode_path(value: &Value, key: &'static str) -> Result<PathBuf, Error> {
 
 fn decode_thread(
     value: &Value,
-    load: &mut dyn FnMut(u64) -> Result<Vec<u8>, Error>,
+    load: &mut dyn FnMut(Place) -> Result<Vec<u8>, Error>,
 ) -> Result<Thread, Error> {
     let state = match value.get("state").and_then(Value::as_str) {
         Some("running") => State::Running,
@@ -206,13 +226,21 @@ fn decode_thread(
 
 fn decode_pieces(
     value: &Value,
-    load: &mut dyn FnMut(u64) -> Result<Vec<u8>, Error>,
+    load: &mut dyn FnMut(Place) -> Result<Vec<u8>, Error>,
 ) -> Result<Vec<Piece>, Error> {
     let mut pieces = Vec::new();
     for piece in list(value, "pieces")? {
         let file = piece.get("file").and_then(Value::as_u64).ok_or(malformed("file"))?;
         let start = Address(number(piece, "start")?);
-        pieces.push(Piece { start, bytes: load(file)? });
+        let part = match piece.get("from") {
+            None => None,
+            Some(from) => {
+                let from = from.as_u64().ok_or(malformed("from"))?;
+                let size = piece.get("size").and_then(Value::as_u64).ok_or(malformed("size"))?;
+                Some((from, size))
+            }
+        };
+        pieces.push(Piece { start, bytes: load(Place { file, part })? });
     }
     Ok(pieces)
 }
