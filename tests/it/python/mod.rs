@@ -1,6 +1,5 @@
 //! Python: every interpreter that the machine has.
 
-pub(crate) mod interpreters;
 mod layouts;
 mod lines;
 mod objects;

@@ -23,8 +23,10 @@ use spy::{
     task::{Pid, Tid},
 };
 
-use super::interpreters::{Interpreter, fixture, interpreter, interpreters};
-use crate::target::{self, Target, together};
+use crate::{
+    interpreters::{Interpreter, fixture, interpreter, interpreters},
+    target::{self, Target, together},
+};
 
 /// A target, and what is needed to look into it.
 pub(super) struct Live {
