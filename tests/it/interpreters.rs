@@ -153,6 +153,11 @@ fn the_versions_that_matter_most_are_there() {
 /// The programs of `fixtures/python`, and the first version that runs each.
 const PROGRAMS: &[(&str, Version)] = &[
     ("busy.py", (2, 7)),
+    ("births.py", (2, 7)),
+    ("collector.py", (2, 7)),
+    ("becomes.py", (2, 7)),
+    ("interpreters.py", (3, 8)),
+    ("variables.py", (2, 7)),
     ("multi.py", (2, 7)),
     ("shares.py", (2, 7)),
     ("sleepers.py", (2, 7)),

@@ -1,7 +1,11 @@
 //! Python: every interpreter that the machine has.
 
+mod dumped;
 mod layouts;
 mod lines;
+mod locks;
+mod merged;
 mod objects;
+mod shares;
 mod stacks;
 mod threads;
