@@ -12,6 +12,7 @@ mod copied;
 mod dynamic;
 mod elf;
 mod file;
+mod golang;
 mod image;
 mod modules;
 mod named;
@@ -19,6 +20,7 @@ mod open;
 mod space;
 
 pub use file::FileBytes;
+pub use golang::{GoStep, go_value};
 pub use image::{Module, Section};
 pub use modules::Modules;
 pub use space::{AddressSpace, Place};

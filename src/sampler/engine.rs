@@ -184,6 +184,18 @@ impl Engine {
         self.spare.pop().unwrap_or_default().prepare(watched.depth, &watched.working)
     }
 
+    /// The name of a thread: that which its language has for it, or else the
+    /// kernel's.
+    pub(super) fn name(&mut self, watched: &mut Watched) -> Option<String> {
+        let runtime = self.language.runtime();
+        let given = runtime.and_then(|runtime| runtime.thread_name(watched.inner, &self.memory));
+        watched.has_given_name |= given.is_some();
+        // One that had a name of its own keeps it when that can no longer be
+        // read, because the process is ending.
+        let kernels = || self.process.thread_name(watched.tid).filter(|_| !watched.has_given_name);
+        given.or_else(kernels)
+    }
+
     /// A copy is not needed any more.
     pub(super) fn give_back(&mut self, copied: Copied) {
         if self.spare.len() < SPARE && copied.stack.bytes.capacity() <= LARGE {

@@ -102,10 +102,9 @@ impl Shared {
         thread.map_or(ProcessId(0), |thread| thread.process)
     }
 
-    pub(super) fn name_thread(&mut self, id: ThreadId, process: &Process, tid: Tid) {
-        if let Some(name) = process.thread_name(tid)
-            && let Some(thread) = self.profile.thread_mut(id)
-        {
+    /// Name a thread, if its name is known.
+    pub(super) fn name_thread(&mut self, id: ThreadId, name: Option<String>) {
+        if let (Some(name), Some(thread)) = (name, self.profile.thread_mut(id)) {
             thread.name = name;
         }
     }

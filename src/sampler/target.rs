@@ -349,7 +349,7 @@ impl Target {
     pub(super) fn close(&mut self, shared: &mut Shared) {
         for watched in self.threads.values_mut() {
             give_up(watched, shared);
-            shared.name_thread(watched.id, &self.engine.process, watched.tid);
+            shared.name_thread(watched.id, self.engine.name(watched));
         }
         shared.calls += self.engine.memory.reads();
         shared.costs.unmerged += self.engine.language.unmerged;

@@ -195,8 +195,8 @@ pub(super) fn finish(
     name(engine, watched, shared);
 }
 
-fn name(engine: &Engine, watched: &Watched, shared: &mut Shared) {
+fn name(engine: &mut Engine, watched: &mut Watched, shared: &mut Shared) {
     if watched.name_is_due() {
-        shared.name_thread(watched.id, &engine.process, watched.tid);
+        shared.name_thread(watched.id, engine.name(watched));
     }
 }

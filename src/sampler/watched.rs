@@ -45,6 +45,8 @@ pub(super) struct Watched {
     pub(super) trace: Option<Trace>,
     /// Its number in its own namespace.
     pub(super) inner: Tid,
+    /// Whether its language had a name for it.
+    pub(super) has_given_name: bool,
     /// How often it was counted.
     pub(super) samples: u64,
 }
@@ -162,6 +164,7 @@ impl Watched {
             working: WorkingSet::default(),
             trace: None,
             inner: tid,
+            has_given_name: false,
             samples: 0,
         }
     }
@@ -204,6 +207,6 @@ impl Watched {
     /// Whether its name should be read again: threads are often named by
     /// themselves, soon after they began.
     pub(super) fn name_is_due(&self) -> bool {
-        matches!(self.samples, 2 | 10 | 100 | 1000 | 10_000)
+        matches!(self.samples, 1 | 2 | 10 | 100 | 1000 | 10_000)
     }
 }

@@ -11,10 +11,7 @@ use super::{
     elf::{Elf, Extent},
     symbols::Symbols,
 };
-use crate::memory::Plain;
-
-/// The longest table of changes of a line or a file that is walked, in steps.
-const MAX_STEPS: usize = 1 << 20;
+use crate::{memory::Plain, module::go_value};
 
 /// The longest name or path, in bytes.
 const MAX_NAME: usize = 4 << 10;
@@ -177,26 +174,10 @@ impl Go {
         Some(Found { name, file, line })
     }
 
-    /// The value at an address in a table of changes: pairs of how much the
-    /// value changes, and for how many bytes of code it then stands.
+    /// The value at an address in a table of changes.
     fn change(&self, table: u32, entry: u64, at: u64) -> Option<u32> {
-        let mut bytes = self.changes.slice().get(usize::try_from(table).ok()?..)?;
-        let (mut address, mut value) = (entry, -1_i32);
-        for step in 0..MAX_STEPS {
-            let change = varint(&mut bytes)?;
-            if change == 0 && step > 0 {
-                return None;
-            }
-            // The lowest bit is the sign.
-            let half = (change >> 1).cast_signed();
-            value = value.wrapping_add(if change & 1 == 0 { half } else { !half });
-            let length = u64::from(varint(&mut bytes)?);
-            address = address.checked_add(length.checked_mul(self.quantum)?)?;
-            if at < address {
-                return u32::try_from(value).ok();
-            }
-        }
-        None
+        let list = self.changes.slice().get(usize::try_from(table).ok()?..)?;
+        u32::try_from(go_value(list, entry, self.quantum, at)?.value).ok()
     }
 }
 
@@ -207,19 +188,6 @@ fn text(said: u64, section: Extent, symbols: &Symbols) -> u64 {
         return said;
     }
     symbols.address("runtime.text").unwrap_or(section.address)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u32> {
-    let mut value = 0;
-    for shift in [0, 7, 14, 21, 28] {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// The `at`th number of 4 bytes.
@@ -233,17 +201,4 @@ fn string(bytes: &Bytes, at: u32) -> Option<String> {
     let end = rest.iter().take(MAX_NAME).position(|&byte| byte == 0)?;
     let text = rest.get(..end).filter(|text| !text.is_empty())?;
     Some(String::from_utf8_lossy(text).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_seven_bits_a_byte() {
-        assert_eq!(varint(&mut &[0x7f][..]), Some(0x7f));
-        assert_eq!(varint(&mut &[0x80, 0x01][..]), Some(0x80));
-        assert_eq!(varint(&mut &[0xff; 9][..]), None);
-        assert_eq!(varint(&mut &[0x80][..]), None);
-    }
 }

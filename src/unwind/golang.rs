@@ -8,7 +8,7 @@
 
 use crate::{
     memory::Plain,
-    module::Module,
+    module::{Module, go_value},
     snapshot::{Architecture, Register},
 };
 
@@ -209,23 +209,10 @@ impl<'a> GoTable<'a> {
         let list = get::<u32>(function.record, 16)?;
         // A function without a list is in assembly, and takes no stack.
         (list != 0).then_some(())?;
-        let mut list = self.bytes.get(self.lists..)?.get(usize::try_from(list).ok()?..)?;
-        let (mut value, mut before, mut start) = (-1_i32, 0, function.entry);
-        loop {
-            let change = varint(&mut list)?;
-            if change == 0 && start != function.entry {
-                return None;
-            }
-            // The sign is the lowest bit.
-            value = value.wrapping_add((change >> 1).cast_signed() ^ -(change & 1).cast_signed());
-            let end =
-                start.checked_add(u64::from(varint(&mut list)?).checked_mul(self.quantum)?)?;
-            if address < end {
-                let just_grown = address == start && before == 0;
-                return Some(Distance { bytes: value, just_grown });
-            }
-            (before, start) = (value, end);
-        }
+        let list = self.bytes.get(self.lists..)?.get(usize::try_from(list).ok()?..)?;
+        let step = go_value(list, function.entry, self.quantum, address)?;
+        let just_grown = address == step.start && step.before <= 0;
+        Some(Distance { bytes: step.value, just_grown })
     }
 }
 
@@ -238,20 +225,6 @@ const _: () = {
 
 fn get<T: Plain>(bytes: &[u8], at: usize) -> Option<T> {
     bytes.get(at..).and_then(T::decode)
-}
-
-/// Seven bits a byte, the lowest first; the last has no highest bit.
-fn varint(bytes: &mut &[u8]) -> Option<u32> {
-    let mut value = 0_u32;
-    for shift in [0, 7, 14, 21, 28] {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
