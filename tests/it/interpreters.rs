@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::target::{Target, together};
+use crate::target::Target;
 
 /// A version of CPython, as (major, minor).
 pub(crate) type Version = (u8, u8);
@@ -177,7 +177,7 @@ fn answers(python: &Path, name: &str) {
 /// The programs themselves: a test of `spy` with a broken one tells nothing.
 #[test]
 fn every_program_in_python_answers() {
-    let _together = together();
+    let _together = crate::target::together();
     for Interpreter { version, program, .. } in versions() {
         let runs = PROGRAMS.iter().filter(|(_, since)| since <= version);
         runs.for_each(|(name, _)| answers(program, name));

@@ -3,6 +3,8 @@
 mod dumped;
 mod layouts;
 mod lines;
+mod lives;
+mod locals;
 mod locks;
 mod merged;
 mod objects;

@@ -64,7 +64,7 @@ fn agree(
     let mut all = Seen { stacks: Collapsed { stacks: Vec::new() }, samples: 0.0, unmerged: 0 };
     let mut pairs = Vec::new();
     for _ in 0..RECORDINGS {
-        let seen = record(&target, &["-d", "1500ms", "-r", "1000"]);
+        let seen = record(&target, &["-d", "1s", "-r", "1000"]);
         all.stacks.stacks.extend(seen.stacks.stacks);
         all.samples += seen.samples;
         all.unmerged += seen.unmerged;
