@@ -244,6 +244,7 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<(Sample, bool)> {
         let sp = Address(registers.get(Architecture::HOST.sp())?);
+        let unmerged = self.language.unmerged;
         loop {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
@@ -256,6 +257,8 @@ impl Engine {
                 None => watched.gate.look() == Look::Asleep(state, *registers),
             };
             if !slept {
+                // What does not belong together need not fit together.
+                self.language.unmerged = unmerged;
                 self.give_back(copied);
                 return None;
             }
