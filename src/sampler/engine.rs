@@ -212,12 +212,15 @@ impl Engine {
         registers: &Registers,
         modules: &mut Modules,
     ) -> Examined {
+        let unmerged = self.language.unmerged;
         let Some((mut sample, unknown)) = self.still(watched, (state, registers), modules) else {
             return Examined::Ran;
         };
         if self.is_halted() {
             sample.state = State::Halted;
         } else if unknown && self.may_stop(watched.tid, state, registers) {
+            // What the stop brings is what counts.
+            self.language.unmerged = unmerged;
             return Examined::Incomplete(sample);
         }
         Examined::Still(sample)
@@ -267,7 +270,8 @@ impl Engine {
                 self.give_back(copied);
                 continue;
             }
-            let unknown = stack.end == End::UnknownRegister;
+            // What a managed frame is recognised by can be in a register, too.
+            let unknown = stack.end == End::UnknownRegister || self.language.unmerged > unmerged;
             let sample = Sample { state, registers: *registers, copied, stack, facts };
             return Some((sample, unknown));
         }

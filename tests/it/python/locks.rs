@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
 use super::dumped::{dump, threads};
 use crate::{
+    children::works,
     interpreters::{interpreters, versions},
-    observer::{Collapsed, run},
+    observer::{Collapsed, Observer, is_function, spy},
     target::{self, Target, alone, together, until},
 };
 
@@ -27,40 +31,48 @@ fn one_thread_holds_the_lock_and_others_want_it() {
     }
 }
 
-/// With `--gil`, each moment has one thread at most: nobody but the holder.
+/// Record with these arguments until the threads of `target` have used some CPU
+/// time: what was shown, and for how many microseconds it was recorded.
+fn record(target: &Target, arguments: &[&str]) -> (Collapsed, f64) {
+    let stats = tempfile::NamedTempFile::new().unwrap();
+    let path = stats.path().to_str().unwrap();
+    let fixed = ["record", "-f", "raw", "-o", "-", "--no-native", "--stats", path, "-p"];
+    let command = spy(&[&fixed[..], &[&target.number()], arguments].concat());
+    let observer = Observer::start(command).watching(target.pid());
+    (0..8).for_each(|_| works(target.pid()));
+    observer.signal(Signal::SIGINT);
+    let seen = Collapsed::read(&observer.finish().expect(0).stdout);
+    let stats: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    (seen, stats["duration_seconds"].as_f64().unwrap() * 1e6)
+}
+
+/// With `--gil`, each moment has one thread at most: who holds the lock. All
+/// of them want it, and stand for three times as long.
 #[test]
 fn with_gil_only_the_holder_is_shown() {
     let _together = together();
     for interpreter in versions() {
         let name = &interpreter.name;
         let target = Target::run(interpreter.command("spinners.py"));
-        let number = target.number();
-        let record = |mode: &[&str]| {
-            let fixed = ["record", "-f", "raw", "-d", "400ms", "--no-native", "-o", "-", "-p"];
-            let told = run(&[&fixed[..], &[&number], mode].concat()).expect(0);
-            Collapsed::read(&told.stdout)
-        };
-        let (all, held) = (record(&["-i"]), record(&["-i", "-g"]));
-        assert!(held.total() > 0, "{name}");
-        // All threads want the lock all the time, and all of them are seen: the
-        // holder is a third of that, or less where a switch was met.
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of a second")]
-        let share = held.total() as f64 / all.total() as f64;
-        assert!(share < 0.45, "{name}: {share}: {held:#?}");
+        let (seen, whole) = record(&target, &["--idle", "--gil"]);
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
+        let held = seen.total() as f64;
+        assert!(held > 0.0 && held < 1.2 * whole, "{name}: {held} of {whole}: {seen:#?}");
         let spins = |stack: &[String]| {
-            stack.last().is_some_and(|it| it.starts_with("spin") || it.starts_with("<module>"))
+            let mut functions = stack.iter().filter(|frame| !frame.starts_with('['));
+            functions
+                .next_back()
+                .is_some_and(|frame| is_function(frame, "spin") || is_function(frame, "<module>"))
         };
-        assert!(held.stacks.iter().all(|(stack, _)| spins(stack)), "{name}: {held:#?}");
+        assert!(seen.stacks.iter().all(|(stack, _)| spins(stack)), "{name}: {seen:#?}");
     }
 }
 
 /// What `record -t` shows of each thread, by its root frame.
 fn by_thread(target: &Target, arguments: &[&str]) -> BTreeMap<String, u64> {
-    let number = target.number();
-    let fixed = ["record", "-t", "-f", "raw", "-d", "500ms", "-o", "-", "--no-native", "-p"];
-    let told = run(&[&fixed[..], &[&number], arguments].concat()).expect(0);
+    let (seen, _) = record(target, &[&["-t"], arguments].concat());
     let mut threads = BTreeMap::new();
-    for (frames, count) in Collapsed::read(&told.stdout).stacks {
+    for (frames, count) in seen.stacks {
         *threads.entry(frames[0].clone()).or_default() += count;
     }
     threads

@@ -82,7 +82,7 @@ fn check_between(name: &str, all: &[Value], between: &[[String; 3]]) {
 /// on several functions, before that one.
 fn check_loops(interpreter: &Interpreter, all: &[Value]) {
     let name = &interpreter.name;
-    let runs: Vec<_> = all.chunk_by(|a, b| is_managed(a) && is_managed(b)).collect();
+    let runs: Vec<_> = all.chunk_by(|a, b| is_managed(a) == is_managed(b)).collect();
     let is_loop = |frame: &Value| function(frame).contains("PyEval_EvalFrame");
     let real = |frame: &&Value| frame["inlined"] == false;
     if !all.iter().any(is_loop) {
