@@ -286,7 +286,9 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<Sample> {
         let Catch { registers, mut copied, partial, .. } = caught;
-        let thread = (&registers, State::Running);
+        // One that sleeps still has the arguments of its system call.
+        let state = watched.asked.as_ref().and_then(|asked| asked.state);
+        let thread = (&registers, state.unwrap_or(State::Running));
         let (stack, facts, short) = self.unwind(modules, thread, &mut copied, watched);
         if short
             && !partial
