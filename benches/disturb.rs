@@ -27,10 +27,13 @@ use nix::{
 };
 use serde_json::Value;
 
+#[path = "rows/mod.rs"]
+mod rows;
 #[allow(dead_code, reason = "tests need more of it")]
 #[path = "../tests/it/target.rs"]
 mod target;
 
+use rows::{Bar, Case, Row};
 use target::{Target, build, first, until};
 
 /// How long the target is watched, and left alone, at a time.
@@ -39,17 +42,7 @@ const WINDOW: Duration = Duration::from_millis(800);
 const PAIRS: usize = 24;
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    println!("{:34} {:>26} {:>9}  {:>12}", "case", "measured", "bar", "");
-    let mut failed = false;
-    for (name, case) in CASES {
-        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
-            for row in case() {
-                failed |= !row.print(name);
-            }
-        }
-    }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if rows::run(CASES) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether the machine does much else.
@@ -64,8 +57,6 @@ fn target(source: &str, arguments: &[&str]) -> Target {
     Target::run(if come_first() { first(1, command) } else { command })
 }
 
-type Case = (&'static str, fn() -> Vec<Row>);
-
 const CASES: &[Case] = &[
     ("151 threads, 1 busy, 100 Hz", || disturb(149, 100, 0.98, Some(0.05))),
     ("1,000 threads, 1 busy, 100 Hz", || disturb(998, 100, 0.98, Some(0.15))),
@@ -74,43 +65,6 @@ const CASES: &[Case] = &[
     ("100 libraries", first_sample),
     ("a million samples", memory),
 ];
-
-/// A number, and what it has to be.
-struct Row {
-    what: &'static str,
-    value: f64,
-    /// The lower and the upper quartile, where it was measured many times.
-    spread: Option<(f64, f64)>,
-    bar: Bar,
-}
-
-#[derive(Clone, Copy)]
-enum Bar {
-    AtLeast(f64),
-    AtMost(f64),
-    Shown,
-}
-
-impl Row {
-    const fn new(what: &'static str, value: f64, bar: Bar) -> Self {
-        Self { what, value, spread: None, bar }
-    }
-
-    /// Print it, and say whether it clears its bar.
-    fn print(&self, case: &str) -> bool {
-        let (bar, fine) = match self.bar {
-            Bar::AtLeast(bar) => (format!(">= {bar}"), self.value >= bar),
-            Bar::AtMost(bar) => (format!("<= {bar}"), self.value <= bar),
-            Bar::Shown => (String::new(), true),
-        };
-        let spread =
-            self.spread.map_or(String::new(), |(low, high)| format!(" [{low:.3} {high:.3}]"));
-        let value = format!("{:.3}{spread}", self.value);
-        let verdict = if fine { "" } else { "NOT CLEARED" };
-        println!("{case:34} {value:>26} {bar:>9}  {} {verdict}", self.what);
-        fine
-    }
-}
 
 /// A recording that runs until it is told to stop.
 struct Observer {
@@ -178,13 +132,6 @@ fn speed(target: &mut Target) -> f64 {
     made("steps") / made("wall")
 }
 
-/// The middle of `values`, and their quartiles.
-fn middle(values: &mut [f64]) -> (f64, (f64, f64)) {
-    values.sort_by(f64::total_cmp);
-    let at = |share: usize| values[(values.len() - 1) * share / 4];
-    (at(2), (at(1), at(3)))
-}
-
 /// How much of its speed a target with `idle` sleeping threads and a busy one
 /// keeps, and what the observer uses of a CPU, startup and output aside.
 fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Row> {
@@ -202,14 +149,11 @@ fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Ro
         let alone = first.unwrap_or_else(|| speed(&mut target));
         ratios.push(watched / alone);
     }
-    let row = |what, values: &mut [f64], bar| {
-        let (value, spread) = middle(values);
-        Row { what, value, spread: Some(spread), bar }
-    };
+    let used_bar = cpu_bar.map_or(Bar::Shown, Bar::AtMost);
     vec![
-        row("speed left to the target", &mut ratios, Bar::AtLeast(speed_bar)),
-        row("of a CPU used by spy", &mut used, cpu_bar.map_or(Bar::Shown, Bar::AtMost)),
-        row("microseconds held, p50", &mut held, Bar::Shown),
+        Row::middle("speed left to the target", &mut ratios, Bar::AtLeast(speed_bar)),
+        Row::middle("of a CPU used by spy", &mut used, used_bar),
+        Row::middle("microseconds held, p50", &mut held, Bar::Shown),
     ]
 }
 
@@ -240,9 +184,7 @@ fn first_sample() -> Vec<Row> {
         assert!(time > 0.0, "no sample was taken");
         times.push(time * 1000.0);
     }
-    let (value, spread) = middle(&mut times);
-    let what = "ms from attach to first sample";
-    vec![Row { what, value, spread: Some(spread), bar: Bar::AtMost(30.0) }]
+    vec![Row::middle("ms from attach to first sample", &mut times, Bar::AtMost(30.0))]
 }
 
 /// Whether what is kept grows with the samples. The first seconds are for what

@@ -25,6 +25,8 @@ use std::{
 mod interpreters;
 #[path = "python/profiler.rs"]
 mod profiler;
+#[path = "rows/mod.rs"]
+mod rows;
 #[allow(dead_code, reason = "tests need more of it")]
 #[path = "../tests/it/portal/server.rs"]
 mod server;
@@ -34,6 +36,7 @@ mod target;
 
 use interpreters::{environment, interpreter, program};
 use profiler::{Profiler, Running, Spent};
+use rows::{Bar, Case, Row};
 use server::Portal;
 use target::Target;
 
@@ -44,8 +47,6 @@ const PAIRS: usize = 16;
 const FEW_PAIRS: usize = 3;
 /// The versions that every case is measured on.
 const VERSIONS: [&str; 2] = ["3.11", "3.15"];
-
-type Case = (&'static str, fn() -> Vec<Row>);
 
 const CASES: &[Case] = &[
     ("CPU of a sample", cost_of_a_sample),
@@ -59,61 +60,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    println!("{:36} {:>26} {:>9}", "case", "measured", "bar");
-    let mut failed = false;
-    for (name, case) in CASES {
-        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
-            for row in case() {
-                failed |= !row.print(name);
-            }
-        }
-    }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// A number, and what it has to be.
-struct Row {
-    what: String,
-    value: f64,
-    /// The lower and the upper quartile, where it was measured many times.
-    spread: Option<(f64, f64)>,
-    bar: Bar,
-}
-
-#[derive(Clone, Copy)]
-enum Bar {
-    AtLeast(f64),
-    AtMost(f64),
-    Shown,
-}
-
-impl Row {
-    fn new(what: impl Into<String>, value: f64, bar: Bar) -> Self {
-        Self { what: what.into(), value, spread: None, bar }
-    }
-
-    /// The middle of `values`.
-    fn middle(what: impl Into<String>, values: &mut [f64], bar: Bar) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |share: usize| values[(values.len() - 1) * share / 4];
-        Self { what: what.into(), value: at(2), spread: Some((at(1), at(3))), bar }
-    }
-
-    /// Print it, and say whether it clears its bar.
-    fn print(&self, case: &str) -> bool {
-        let (bar, fine) = match self.bar {
-            Bar::AtLeast(bar) => (format!(">= {bar}"), self.value >= bar),
-            Bar::AtMost(bar) => (format!("<= {bar}"), self.value <= bar),
-            Bar::Shown => (String::new(), true),
-        };
-        let spread =
-            self.spread.map_or(String::new(), |(low, high)| format!(" [{low:.3} {high:.3}]"));
-        let value = format!("{:.3}{spread}", self.value);
-        let verdict = if fine { "" } else { "NOT CLEARED" };
-        println!("{case:36} {value:>26} {bar:>9}  {} {verdict}", self.what);
-        fine
-    }
+    if rows::run(CASES) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// `case` on each version that is here.
