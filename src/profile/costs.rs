@@ -28,7 +28,7 @@ pub struct Costs {
     pub own_memory: u64,
     /// Stacks by their end, in the order of [`End::ALL`].
     pub ends: [u64; End::ALL.len()],
-    /// Merges of native and managed frames that did not fit.
+    /// Samples whose native and managed frames did not fit together.
     pub unmerged: u64,
     /// CPU time of all targets, as the kernel counted it.
     pub kernel_cpu: Duration,

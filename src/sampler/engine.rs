@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    language::Language,
+    language::{Language, Native},
     watched::{Asked, Watched},
 };
 use crate::{
@@ -64,6 +64,8 @@ pub(super) struct Facts {
     pub(super) lock: Lock,
     /// Whether it collects garbage.
     pub(super) collecting: bool,
+    /// Whether some of its managed frames have no place among the native ones.
+    pub(super) unmerged: bool,
     /// The local variables of its managed frames, if they are wanted.
     pub(super) locals: Vec<Vec<Variable>>,
 }
@@ -212,15 +214,12 @@ impl Engine {
         registers: &Registers,
         modules: &mut Modules,
     ) -> Examined {
-        let unmerged = self.language.unmerged;
         let Some((mut sample, unknown)) = self.still(watched, (state, registers), modules) else {
             return Examined::Ran;
         };
         if self.is_halted() {
             sample.state = State::Halted;
         } else if unknown && self.may_stop(watched.tid, state, registers) {
-            // What the stop brings is what counts.
-            self.language.unmerged = unmerged;
             return Examined::Incomplete(sample);
         }
         Examined::Still(sample)
@@ -247,31 +246,29 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<(Sample, bool)> {
         let sp = Address(registers.get(Architecture::HOST.sp())?);
-        let unmerged = self.language.unmerged;
         loop {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);
             self.inspect(watched, &mut copied, None);
-            let looked = self.unwind(modules, (registers, state), &mut copied, watched);
-            let (stack, facts, short) = looked;
-            // Only what was read before this is known to belong together.
+            // Only what was read before this is known to belong together; what
+            // comes after it is read of a thread that was let go, too.
             let slept = match watched.seen {
                 Some(seen) => watched.gate.schedule().ok()? == Some(seen),
                 None => watched.gate.look() == Look::Asleep(state, *registers),
             };
             if !slept {
-                // What does not belong together need not fit together.
-                self.language.unmerged = unmerged;
                 self.give_back(copied);
                 return None;
             }
+            let looked = self.unwind(modules, (registers, state), &mut copied, watched);
+            let (stack, facts, short) = looked;
             if short && let Some(depth) = watched.depth.deeper() {
                 watched.depth = depth;
                 self.give_back(copied);
                 continue;
             }
             // What a managed frame is recognised by can be in a register, too.
-            let unknown = stack.end == End::UnknownRegister || self.language.unmerged > unmerged;
+            let unknown = stack.end == End::UnknownRegister || facts.unmerged;
             let sample = Sample { state, registers: *registers, copied, stack, facts };
             return Some((sample, unknown));
         }
@@ -289,7 +286,9 @@ impl Engine {
         // One that sleeps still has the arguments of its system call.
         let state = watched.asked.as_ref().and_then(|asked| asked.state);
         let thread = (&registers, state.unwrap_or(State::Running));
-        let (stack, facts, short) = self.unwind(modules, thread, &mut copied, watched);
+        let (stack, mut facts, short) = self.unwind(modules, thread, &mut copied, watched);
+        // What was not read in time is counted as that.
+        facts.unmerged &= !partial;
         if short
             && !partial
             && let Some(depth) = watched.depth.deeper()
@@ -329,9 +328,11 @@ impl Engine {
                 && !short
                 && let Some(trace) = &watched.trace
             {
-                frames = self.language.merge(trace, frames, &self.extents, &memory);
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
+                let is_whole = walk.end == End::Root && !walk.is_between;
+                let native = Native { frames, extents: &self.extents, is_whole };
+                (frames, facts.unmerged) = self.language.merge(trace, native, &memory);
             }
             copied.keep(memory.into_late());
             if renew {

@@ -21,8 +21,6 @@ pub(super) struct Language {
     next: Option<(Instant, Duration)>,
     /// How exactly frames say what they run; lines if not set.
     pub(super) places: Option<Places>,
-    /// Stacks with managed frames that had no place among the native ones.
-    pub(super) unmerged: u64,
 }
 
 /// A runtime that was just started, or loaded into a program, is found after
@@ -74,29 +72,32 @@ impl Language {
         }
     }
 
-    /// Name the frames of `trace`, and put them among the native ones.
+    /// Name the frames of `trace`, and put them among the native ones; and whether
+    /// some have no place there.
     pub(super) fn merge(
         &mut self,
         trace: &Trace,
-        native: Vec<Frame>,
-        extents: &[Extent],
+        native: Native<'_>,
         memory: &dyn Memory,
-    ) -> Vec<Frame> {
-        let Some(runtime) = &mut self.runtime else { return native };
+    ) -> (Vec<Frame>, bool) {
+        let Some(runtime) = &mut self.runtime else { return (native.frames, false) };
         let places = self.places.unwrap_or(Places::Lines);
         let managed = runtime.resolve(trace, places, memory);
         if managed.segments.is_empty() {
-            return native;
+            return (native.frames, false);
         }
-        let mut seeker = Seeker { native: &native, extents, memory, next: 0 };
+        let mut seeker = Seeker { native: &native, memory, next: 0 };
         let mut segments = Vec::with_capacity(managed.segments.len());
         for segment in managed.segments {
             let within = segment.entry.and_then(|entry| seeker.seek(entry, runtime.as_ref()));
             segments.push(Placed { frames: segment.frames, within });
         }
-        let (merged, unplaced) = merge(&native, &segments);
-        self.unmerged += u64::from(unplaced > 0);
-        merged
+        let (merged, unplaced) = merge(&native.frames, &segments);
+        // Where the native stack breaks off, the managed frames that are left
+        // are what is known of the rest.
+        let last = segments.iter().rev().take_while(|segment| segment.within.is_none()).count();
+        let expected = if native.is_whole { 0 } else { last };
+        (merged, unplaced > expected)
     }
 }
 
@@ -117,14 +118,23 @@ impl Language {
             lock => lock,
         };
         let locals = locals.map(|detail| runtime.locals(trace, detail, memory));
-        Facts { lock, collecting: trace.collecting, locals: locals.unwrap_or_default() }
+        let (collecting, locals) = (trace.collecting, locals.unwrap_or_default());
+        Facts { lock, collecting, unmerged: false, locals }
     }
+}
+
+/// The native frames of a stack.
+pub(super) struct Native<'a> {
+    pub(super) frames: Vec<Frame>,
+    /// Where they lie.
+    pub(super) extents: &'a [Extent],
+    /// Whether they reach to where the stack begins.
+    pub(super) is_whole: bool,
 }
 
 /// Finds the native frames that execute managed ones, from the innermost on.
 struct Seeker<'a> {
-    native: &'a [Frame],
-    extents: &'a [Extent],
+    native: &'a Native<'a>,
     memory: &'a dyn Memory,
     /// The first frame that is still free.
     next: usize,
@@ -132,7 +142,7 @@ struct Seeker<'a> {
 
 impl Seeker<'_> {
     fn seek(&mut self, entry: Entry, runtime: &dyn Runtime) -> Option<usize> {
-        let found = (self.next..self.native.len()).find(|&index| match entry {
+        let found = (self.next..self.native.frames.len()).find(|&index| match entry {
             Entry::Within(at) => self.holds_address(index, at),
             Entry::Holds(word) => self.is_loop(index, runtime) && self.holds_word(index, word),
         })?;
@@ -140,11 +150,13 @@ impl Seeker<'_> {
         Some(found)
     }
 
-    /// Where the frame lies: from its stack pointer to that of the next.
+    /// Where the frame lies: from its stack pointer to that of the next. Of the
+    /// last before the stack breaks off nobody knows how large it is.
     fn range(&self, index: usize) -> Option<(u64, u64)> {
-        let low = self.extents.get(index)?.low.0;
-        let high = self.extents.get(index + 1).map_or(low.saturating_add(OUTERMOST), |it| it.low.0);
-        Some((low, high))
+        let extents = self.native.extents;
+        let low = extents.get(index)?.low.0;
+        let outermost = || self.native.is_whole.then_some(low.saturating_add(OUTERMOST));
+        Some((low, extents.get(index + 1).map(|next| next.low.0).or_else(outermost)?))
     }
 
     fn holds_address(&self, index: usize, at: Address) -> bool {
@@ -152,8 +164,11 @@ impl Seeker<'_> {
     }
 
     fn holds_word(&self, index: usize, word: Address) -> bool {
-        let in_registers =
-            self.extents.get(index).is_some_and(|extent| extent.preserved.contains(&Some(word.0)));
+        let in_registers = self
+            .native
+            .extents
+            .get(index)
+            .is_some_and(|extent| extent.preserved.contains(&Some(word.0)));
         in_registers || self.is_on_stack(index, word).unwrap_or(false)
     }
 
@@ -168,7 +183,7 @@ impl Seeker<'_> {
     }
 
     fn is_loop(&self, index: usize, runtime: &dyn Runtime) -> bool {
-        let Some(Frame::Native(frame)) = self.native.get(index) else { return false };
+        let Some(Frame::Native(frame)) = self.native.frames.get(index) else { return false };
         let at = frame.code.lookup().0;
         let is_in = |(module, range): &(_, std::ops::Range<u64>)| {
             frame.module == Some(*module) && range.contains(&at)

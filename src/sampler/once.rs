@@ -116,6 +116,10 @@ fn copy(memory: &LiveMemory, range: Range<Address>) -> Option<Piece> {
     Some(Piece { start: range.start, bytes })
 }
 
+/// How often is tried to read a thread that sleeps again and again for a short
+/// time: until it is met in a longer sleep, or awake.
+const TRIES: usize = 64;
+
 /// A process that was looked at.
 struct Looked<'a> {
     engine: Engine,
@@ -180,24 +184,31 @@ impl Looked<'_> {
         };
         let mut asked = Asked::new(now, None);
         let mut otherwise = nothing;
-        match watched.gate.look() {
-            Look::Ended => return None,
-            Look::Runnable => {}
-            Look::Unknown => {
-                NO_SYSCALL.clone_into(&mut self.note);
-                asked.unknown = true;
-            }
-            Look::Asleep(state, registers) => {
-                otherwise.state = state;
-                match self.engine.examine(&mut watched, state, &registers, self.modules) {
-                    // It slept when it was looked at, and may sleep again.
-                    Examined::Ran => return self.know(tid, otherwise),
-                    Examined::Still(sample) => return self.know(tid, sample),
-                    Examined::Incomplete(sample) => {
-                        (asked.state, otherwise) = (Some(sample.state), sample);
+        for left in (0..TRIES).rev() {
+            match watched.gate.look() {
+                Look::Ended => return None,
+                Look::Runnable => {}
+                Look::Unknown => {
+                    NO_SYSCALL.clone_into(&mut self.note);
+                    asked.unknown = true;
+                }
+                Look::Asleep(state, registers) => {
+                    otherwise.state = state;
+                    match self.engine.examine(&mut watched, state, &registers, self.modules) {
+                        Examined::Ran if left > 0 => {
+                            watched.seen = watched.gate.schedule().ok()?;
+                            continue;
+                        }
+                        // It slept when it was looked at, and may sleep again.
+                        Examined::Ran => return self.know(tid, otherwise),
+                        Examined::Still(sample) => return self.know(tid, sample),
+                        Examined::Incomplete(sample) => {
+                            (asked.state, otherwise) = (Some(sample.state), sample);
+                        }
                     }
                 }
             }
+            break;
         }
         watched.asked = Some(asked);
         let never = stopping == Stopping::Never;

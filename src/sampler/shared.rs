@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     History, Origin,
+    engine::Facts,
     watched::{Found, Watched},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     process::{Process, Roots},
     profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
     stack::{End, Stack},
-    task::{Lock, State, Tid},
+    task::{State, Tid},
     unwind::Tables,
 };
 
@@ -125,10 +126,12 @@ impl Shared {
     pub(super) fn found(
         &mut self,
         process: ProcessId,
-        (state, lock): (State, Lock),
+        (state, facts): (State, &Facts),
         stack: &Stack,
     ) -> Found {
-        Found { state, lock, stack: self.profile.intern(process, stack), end: stack.end }
+        let &Facts { lock, unmerged, .. } = facts;
+        let (end, stack) = (stack.end, self.profile.intern(process, stack));
+        Found { state, lock, stack, end, unmerged }
     }
 
     /// Count what was found again and again.
@@ -184,10 +187,11 @@ impl Shared {
         watched.counted = watched.latest;
         let runnable = found.state.is_runnable();
         let cpu = if runnable { std::mem::take(&mut watched.unseen) } else { Duration::ZERO };
-        let Found { state, lock, stack, .. } = found;
+        let Found { state, lock, stack, unmerged, .. } = found;
         let key = Key { thread: watched.id, state, lock, stack };
         self.profile.count_since(key, Weight { ticks, wall, cpu, queued }, since);
         self.costs.sampled_cpu += cpu;
+        self.costs.unmerged += if unmerged { ticks } else { 0 };
         let caught = &mut self.costs.caught;
         *match how {
             How::Stopped => &mut caught.stopped,

@@ -352,7 +352,6 @@ impl Target {
             shared.name_thread(watched.id, self.engine.name(watched));
         }
         shared.calls += self.engine.memory.reads();
-        shared.costs.unmerged += self.engine.language.unmerged;
         for note in self.engine.language.runtime().map(|it| it.notes()).unwrap_or_default() {
             shared.note(&note);
         }

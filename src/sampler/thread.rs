@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    engine::{Engine, Examined},
+    engine::{Engine, Examined, Facts},
     shared::{How, NO_SCHEDSTAT, Shared},
     watched::{Asked, Found, Settled, Watched},
 };
@@ -12,7 +12,7 @@ use crate::{
     capture::{Catch, Look, Stops},
     snapshot::Registers,
     stack::{End, Stack},
-    task::{Lock, State},
+    task::State,
 };
 
 /// The thread has ended.
@@ -82,7 +82,10 @@ pub(super) fn sleeps_on(watched: &mut Watched, found: Found, now: Instant, share
 
 /// How often is tried to read a thread that sleeps again and again for so
 /// short a time that it cannot be read.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
+
+/// How often is looked whether it sleeps again: some microseconds each.
+const LOOKS: usize = 32;
 
 /// Read a thread that sleeps; and ask it to stop, if that is not enough.
 pub(super) fn read(
@@ -98,30 +101,42 @@ pub(super) fn read(
         shared.calls += 1;
         match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
             Examined::Still(sample) => {
-                let found = shared.found(process, (sample.state, sample.facts.lock), &sample.stack);
+                let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 watched.settled = Some(Settled { found, stopped_from: None });
                 shared.count(watched, found, (now, 1), How::Still);
                 engine.give_back(sample.copied);
                 return name(engine, watched, shared);
             }
             Examined::Incomplete(sample) => {
-                let found = shared.found(process, (sample.state, sample.facts.lock), &sample.stack);
+                let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 engine.give_back(sample.copied);
                 let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
                 return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
             }
             Examined::Ran => {}
         }
-        shared.calls += 2;
-        watched.seen = watched.gate.schedule().ok().flatten();
-        let Look::Asleep(state, registers) = watched.gate.look() else { break };
-        seen = (state, registers);
+        let Some(again) = sleeps_again(watched, shared) else { break };
+        seen = again;
     }
     // It slept when it was looked at. A stop now would show it awake, or would
     // disturb it in its next sleep.
     let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
-    let found = shared.found(process, (state, Lock::Without), &nothing);
+    let found = shared.found(process, (state, &Facts::default()), &nothing);
     shared.count(watched, found, (now, 1), How::Missed);
+}
+
+/// Wait until a thread sleeps that did when it was looked at.
+fn sleeps_again(watched: &mut Watched, shared: &mut Shared) -> Option<(State, Registers)> {
+    for _ in 0..LOOKS {
+        shared.calls += 2;
+        watched.seen = watched.gate.schedule().ok().flatten();
+        match watched.gate.look() {
+            Look::Asleep(state, registers) => return Some((state, registers)),
+            Look::Runnable => std::thread::yield_now(),
+            Look::Unknown | Look::Ended => return None,
+        }
+    }
+    None
 }
 
 pub(super) fn ask(
@@ -148,7 +163,7 @@ pub(super) fn give_up(watched: &mut Watched, shared: &mut Shared) {
         || {
             let nothing = Stack { frames: Vec::new(), end: End::NotCaught };
             let state = asked.state.unwrap_or(State::Running);
-            shared.found(process, (state, Lock::Without), &nothing)
+            shared.found(process, (state, &Facts::default()), &nothing)
         },
         |(found, _)| found,
     );
@@ -185,7 +200,7 @@ pub(super) fn finish(
         return;
     };
     let Some(asked) = watched.asked.take() else { return };
-    let found = shared.found(process, (state, sample.facts.lock), &sample.stack);
+    let found = shared.found(process, (state, &sample.facts), &sample.stack);
     let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
     if slept.is_some() {
         watched.settled = Some(Settled { found, stopped_from: slept });

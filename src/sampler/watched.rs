@@ -67,6 +67,8 @@ pub(super) struct Found {
     pub(super) lock: Lock,
     pub(super) stack: StackId,
     pub(super) end: End,
+    /// Whether managed frames had no place among the native ones.
+    pub(super) unmerged: bool,
 }
 
 /// A thread was asked to stop, and has not yet arrived.

@@ -2,10 +2,13 @@
 
 use std::{cell::OnceCell, path::Path, sync::Arc};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     bytes::Bytes,
+    cython::{Name, Source},
     demangle::{cut, demangle},
-    dwarf::Dwarf,
+    dwarf::{Dwarf, Function},
     elf::Elf,
     go::Go,
     locate::Locator,
@@ -23,6 +26,10 @@ pub(super) struct Image {
     dwarf: Option<Dwarf>,
     /// Made when the debug information does not know an address.
     tables: OnceCell<Tables>,
+    /// Where to look for what belongs to it.
+    locator: Locator,
+    /// The C files that Cython wrote, as far as they were needed.
+    sources: FxHashMap<String, Source>,
     /// When it was last used, as the symbolizer counts.
     pub(super) used: u64,
 }
@@ -49,9 +56,12 @@ impl Image {
             Some(found) => (Some(found.elf), Some(found.path)),
             None => (None, locator.image()),
         };
-        let dwarf =
-            own.or(debug.as_ref()).and_then(|elf| Dwarf::new(elf, path.as_deref(), locator));
-        Self { module: Arc::clone(module), main, debug, dwarf, tables: OnceCell::new(), used: 0 }
+        let dwarf = own
+            .or(debug.as_ref())
+            .and_then(|elf| Dwarf::new(elf, path.as_deref(), locator.clone()));
+        let (module, tables) = (Arc::clone(module), OnceCell::new());
+        let sources = FxHashMap::default();
+        Self { module, main, debug, dwarf, tables, locator, sources, used: 0 }
     }
 
     /// How many bytes of memory are held that go when the image goes.
@@ -78,9 +88,14 @@ impl Image {
 
     fn described(&mut self, at: u64) -> Vec<Symbol> {
         let functions = self.dwarf.as_mut().map(|dwarf| dwarf.functions(at)).unwrap_or_default();
+        let functions = self.without_wrapper(functions);
         let last = functions.len().saturating_sub(1);
         let mut symbols = Vec::with_capacity(functions.len());
         for (number, function) in functions.into_iter().enumerate() {
+            if let Some(symbol) = self.compiled(&function) {
+                symbols.push(Symbol { inlined: number != last, ..symbol });
+                continue;
+            }
             // Assembly has lines, and no functions in the debug information.
             let name = function.name.as_deref().map(demangle);
             let name = name.or_else(|| (number == last).then(|| self.name(at)));
@@ -93,6 +108,46 @@ impl Image {
             });
         }
         symbols
+    }
+
+    fn cython(&self, symbol: &str) -> Option<Name> {
+        Name::parse(symbol, self.module.name())
+    }
+
+    /// What Cython compiled is called as it was written. Where its C file is
+    /// not there, a line of that would tell nobody anything.
+    fn compiled(&mut self, function: &Function) -> Option<Symbol> {
+        let name = self.cython(function.name.as_deref()?)?;
+        let module = Some(self.module.name().to_owned());
+        let place = function.file.as_ref().zip(function.line).and_then(|(file, line)| {
+            let locator = &self.locator;
+            let source = self.sources.entry(file.clone());
+            source.or_insert_with(|| Source::open(locator, file)).find(line)
+        });
+        Some(match place {
+            Some((file, line)) => Symbol {
+                function: name.function,
+                file: Some(file.to_owned()),
+                line: Some(line),
+                module,
+                inlined: false,
+            },
+            None => Symbol { function: name.whole(), module, ..Symbol::default() },
+        })
+    }
+
+    /// A function of Cython's is two of C, the inner of which is often inlined:
+    /// one is enough.
+    fn without_wrapper(&self, mut functions: Vec<Function>) -> Vec<Function> {
+        let name = |function: &Function| self.cython(function.name.as_deref()?);
+        if let [.., body, wrapper] = &functions[..]
+            && let (Some(body), Some(wrapper)) = (name(body), name(wrapper))
+            && wrapper.is_wrapper
+            && body == (Name { is_wrapper: false, ..wrapper })
+        {
+            functions.pop();
+        }
+        functions
     }
 
     fn listed(&self, at: u64) -> Symbol {
@@ -112,7 +167,10 @@ impl Image {
     /// The name of the function at an address, from the symbol tables.
     fn name(&self, at: u64) -> String {
         let tables = self.tables();
-        let symbol = tables.symbols.find(at).map(|name| demangle(&name));
+        let symbol = tables.symbols.find(at).map(|name| match self.cython(&name) {
+            Some(name) => name.whole(),
+            None => demangle(&name),
+        });
         let stub = || {
             tables.stubs.find(at, &tables.symbols).map(|name| format!("{}@plt", demangle(&name)))
         };

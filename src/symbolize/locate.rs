@@ -51,7 +51,7 @@ impl Locator {
     }
 
     /// A path as the target sees it.
-    fn in_target(&self, path: &Path) -> PathBuf {
+    pub(super) fn in_target(&self, path: &Path) -> PathBuf {
         let mut whole = self.root.clone();
         whole.extend(normal(path).components().filter(|part| matches!(part, Component::Normal(_))));
         whole

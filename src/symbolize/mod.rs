@@ -14,6 +14,7 @@
 //! and once an address.
 
 mod bytes;
+mod cython;
 mod demangle;
 mod dwarf;
 mod elf;

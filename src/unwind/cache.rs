@@ -26,6 +26,8 @@ pub(super) enum Action {
     FindSwitch,
     /// Nobody called this code.
     Root,
+    /// Its callers are on one stack or on another, which are just exchanged.
+    Exchange,
 }
 
 /// What is known of one code address. It fills one line of the processor's

@@ -29,6 +29,12 @@ const BASES: [&str; 2] = [
     "_ZN8greenlet12UserGreenlet13g_initialstubEPv",
 ];
 
+/// The function in which a thread goes from one greenlet's stack to another's,
+/// and the one that it calls for that: this moves the stack pointer first and
+/// then copies what belongs there. Until they have returned what lies above
+/// them may be of both. greenlet exports the first alone.
+const EXCHANGE: [&str; 2] = ["_ZN8greenlet8Greenlet13g_switchstackEv", "slp_switch"];
+
 /// How far behind a program's entry its first function may reach.
 const START_SIZE: u64 = 64;
 
@@ -49,6 +55,8 @@ pub(super) struct Image {
     located: Located,
     /// The function that begins a greenlet's stack.
     base: Option<Range<u64>>,
+    /// The functions that exchange greenlets' stacks.
+    exchange: Vec<Range<u64>>,
     /// How large the frames are of functions for which this was asked, by
     /// where these begin.
     frame_sizes: FxHashMap<u64, Option<u64>>,
@@ -58,8 +66,12 @@ impl Image {
     pub(super) fn new(module: Arc<Module>) -> Self {
         let located = Located::of(&module);
         let base = BASES.iter().find_map(|name| module.exported_function(name));
+        let mut exchange: Vec<_> = module.exported_function(EXCHANGE[0]).into_iter().collect();
+        if !exchange.is_empty() {
+            exchange.extend(module.function(EXCHANGE[1]));
+        }
         let frame_sizes = FxHashMap::default();
-        Self { module, table: None, index: None, rows: 0, located, base, frame_sizes }
+        Self { module, table: None, index: None, rows: 0, located, base, exchange, frame_sizes }
     }
 
     /// Its unwind data.
@@ -90,6 +102,9 @@ impl Image {
         }
         if self.base.as_ref().is_some_and(|base| base.contains(&address)) {
             return Ok(Action::Root);
+        }
+        if self.exchange.iter().any(|exchange| exchange.contains(&address)) {
+            return Ok(Action::Exchange);
         }
         Ok(match self.step(address, tables, machine, context)? {
             Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,

@@ -45,6 +45,8 @@ pub(super) struct Standing<'a> {
     is_whole: bool,
     /// Whether the walk has ended for want of a register that it did not keep.
     pub(super) wants_all: bool,
+    /// Whether the walk has come to where stacks are exchanged.
+    pub(super) is_between: bool,
 }
 
 /// Which registers a walk keeps.
@@ -82,6 +84,7 @@ impl<'a> Standing<'a> {
             keeps,
             is_whole: true,
             wants_all: false,
+            is_between: false,
         }
     }
 

@@ -60,6 +60,9 @@ pub struct Walk {
     pub highest: Address,
     /// How many frames were found.
     pub frames: usize,
+    /// Whether the thread is between two stacks: the frames are those of the
+    /// exchange alone.
+    pub is_between: bool,
 }
 
 /// Where a frame lies on the stack, and what was in its registers.
@@ -207,6 +210,7 @@ impl Unwinder {
             fault: None,
             highest: Address(registers.get(self.machine.architecture.sp()).unwrap_or(0)),
             frames: 0,
+            is_between: false,
         }
     }
 
@@ -252,7 +256,8 @@ impl Unwinder {
             let fault = fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
             highest = Address(fault.max(standing.floor));
         }
-        Walk { end, unmapped, fault, highest, frames: frames.len() - before }
+        let (frames, is_between) = (frames.len() - before, standing.is_between);
+        Walk { end, unmapped, fault, highest, frames, is_between }
     }
 
     /// Push the frame of code that is met for the first time, and step on.
@@ -346,6 +351,10 @@ impl Unwinder {
             Action::CallerOrRoot => self.guess_innermost(standing, modules).ok_or(End::Root),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
+            Action::Exchange => {
+                standing.is_between = true;
+                Err(End::Root)
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod formats;
 mod go;
 mod golden;
 mod interpreters;
+mod merged;
 mod observer;
 #[cfg(target_arch = "x86_64")]
 mod oracle;

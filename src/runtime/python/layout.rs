@@ -164,22 +164,40 @@ pub enum Chain {
     /// and has the innermost frame and the next outer `_PyCFrame`. A frame
     /// with `is_entry` is the outermost of its loop's.
     CFrames {
-        /// In `_PyCFrame`: the innermost frame.
-        current_frame: Field<Address>,
-        /// In `_PyCFrame`: the next outer one.
-        previous: Field<Address>,
+        /// The struct.
+        cframe: CFrame,
         /// In the frame: whether it is the outermost of its loop's, a byte.
         is_entry: Field<u8>,
     },
     /// The outermost of a loop's frames is one that runs no function, and lies in
     /// the loop's native frame (3.12 and later).
     Shims {
-        /// In `_PyCFrame` (3.12): the innermost frame; `None` where the thread
+        /// The struct that has the innermost frame (3.12); `None` where the thread
         /// itself has it.
-        current_frame: Option<Field<Address>>,
+        cframe: Option<CFrame>,
         /// Owners, from this one on, that are no functions' frames.
         shim: u8,
     },
+}
+
+/// `_PyCFrame` (3.11, 3.12): lies in the native frame of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CFrame {
+    /// The innermost frame.
+    pub current_frame: Field<Address>,
+    /// The `_PyCFrame` of the next outer loop.
+    pub previous: Field<Address>,
+}
+
+impl Chain {
+    /// The struct of each loop, where there is one.
+    pub const fn cframe(self) -> Option<CFrame> {
+        match self {
+            Self::Objects => None,
+            Self::CFrames { cframe, .. } => Some(cframe),
+            Self::Shims { cframe, .. } => cframe,
+        }
+    }
 }
 
 /// Frames.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::layout::{
-    Chain, Code, Collecting, Dict, DictKeys, Field, Frames, Gil, InstanceFields, Instruction,
-    Integer, InterpreterState, Layout, LineTable, Objects, RuntimeState, Text, ThreadState,
+    CFrame, Chain, Code, Collecting, Dict, DictKeys, Field, Frames, Gil, InstanceFields,
+    Instruction, Integer, InterpreterState, Layout, LineTable, Objects, RuntimeState, Text,
+    ThreadState,
 };
 use crate::memory::{Address, Fault, Memory};
 
@@ -70,7 +71,7 @@ pub(super) fn layout() -> Layout {
             gil_requested: None,
         },
         frame: Frames {
-            chain: Chain::Shims { current_frame: None, shim: 3 },
+            chain: Chain::Shims { cframe: None, shim: 3 },
             size: 88,
             previous: Field::at(8),
             code: Field::at(0),
@@ -141,8 +142,7 @@ pub(super) fn layout_311() -> Layout {
     layout.thread.frame = Field::at(56);
     layout.frame = Frames {
         chain: Chain::CFrames {
-            current_frame: Field::at(8),
-            previous: Field::at(16),
+            cframe: CFrame { current_frame: Field::at(8), previous: Field::at(16) },
             is_entry: Field::at(68),
         },
         size: 72,

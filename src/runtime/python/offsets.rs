@@ -247,7 +247,7 @@ impl Offsets {
             // Owner 3 is the C stack in 3.13, and the interpreter itself later,
             // with 4 for the C stack in 3.14 (pycore_frame.h,
             // pycore_interpframe_structs.h).
-            chain: Chain::Shims { current_frame: None, shim: 3 },
+            chain: Chain::Shims { cframe: None, shim: 3 },
             size: self.offset(GROUP, "localsplus")?,
             previous: self.field(GROUP, "previous")?,
             code: self.field(GROUP, "executable")?,

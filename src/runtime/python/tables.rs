@@ -5,8 +5,9 @@
 //! compares). A version is written as what it changes of the one before.
 
 use super::layout::{
-    Chain, Code, Collecting, Dict, DictKeys, Field, Frames, Gil, InstanceFields, Instruction,
-    Integer, InterpreterState, Layout, LineTable, Objects, RuntimeState, Text, ThreadState,
+    CFrame, Chain, Code, Collecting, Dict, DictKeys, Field, Frames, Gil, InstanceFields,
+    Instruction, Integer, InterpreterState, Layout, LineTable, Objects, RuntimeState, Text,
+    ThreadState,
 };
 
 /// The versions that there are tables for, as (major, minor).
@@ -359,8 +360,7 @@ static V3_11: Layout = Layout {
     },
     frame: Frames {
         chain: Chain::CFrames {
-            current_frame: Field::at(8),
-            previous: Field::at(16),
+            cframe: CFrame { current_frame: Field::at(8), previous: Field::at(16) },
             is_entry: Field::at(68),
         },
         size: 72,
@@ -422,7 +422,10 @@ static V3_12: Layout = Layout {
     },
     frame: Frames {
         // Owner 3 is the C stack (Include/internal/pycore_frame.h).
-        chain: Chain::Shims { current_frame: Some(Field::at(0)), shim: 3 },
+        chain: Chain::Shims {
+            cframe: Some(CFrame { current_frame: Field::at(0), previous: Field::at(8) }),
+            shim: 3,
+        },
         size: 72,
         previous: Field::at(8),
         code: Field::at(0),

@@ -231,11 +231,7 @@ impl Threads {
     }
 
     fn has_frames(&self, state: Address, memory: &dyn Memory) -> bool {
-        let behind = match self.chain {
-            Chain::Objects => None,
-            Chain::CFrames { current_frame, .. } => Some(current_frame),
-            Chain::Shims { current_frame, .. } => current_frame,
-        };
+        let behind = self.chain.cframe().map(|cframe| cframe.current_frame);
         let first = self.layout.2.frame.get(memory, state);
         let frame = match (first, behind) {
             (Ok(first), Some(field)) => field.get(memory, first),

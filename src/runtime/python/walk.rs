@@ -16,11 +16,11 @@
 //! A chain may end anywhere: that of a greenlet ends where it was begun.
 
 use super::{
-    layout::{Chain, Frames, Instruction, Layout},
+    layout::{CFrame, Chain, Field, Frames, Instruction, Layout},
     structs::Struct,
 };
 use crate::{
-    memory::{Address, Fault, Memory},
+    memory::{Address, Fault, Memory, Plain},
     runtime::{Cut, Entry, RawFrame},
 };
 
@@ -45,12 +45,13 @@ pub fn trace(
     follow(layout, state, memory, into).err()
 }
 
-impl From<Fault> for Cut {
-    fn from(_: Fault) -> Self {
-        Self::Unreadable
-    }
-}
-
+/// As [`trace`], and where the innermost loop does not lead to the next outer
+/// one, as the structs of loops do.
+///
+/// A loop that begins enters its struct, and only then the frame in it: before
+/// that there is whatever the stack held, and the frames are those of the next
+/// outer loop. A generator that begins or yields is for a moment a frame that
+/// nothing is outside of.
 fn follow(
     layout: &Layout,
     state: Address,
@@ -62,17 +63,90 @@ fn follow(
     if head == Address(0) {
         return Ok(());
     }
-    let (mut at, mut cframe) = match frames.chain {
-        Chain::Objects | Chain::Shims { current_frame: None, .. } => (head, Address(0)),
-        Chain::CFrames { current_frame, .. } => (current_frame.get(memory, head)?, head),
-        Chain::Shims { current_frame: Some(innermost), .. } => {
-            (innermost.get(memory, head)?, Address(0))
-        }
+    let Some(cframe) = frames.chain.cframe() else {
+        return follow_from(frames, (head, Address(0)), memory, into);
     };
+    let first = into.len();
+    let begin = cframe.current_frame.get(memory, head)?;
+    let followed = follow_from(frames, (begin, head), memory, into);
+    let own = into.get(first..).unwrap_or_default();
+    let is_ready = own.is_empty() && followed.is_ok();
+    let leads_on = own.iter().any(|frame| frame.entry.is_some());
+    if is_ready || leads_on || followed == Err(Cut::TooDeep) {
+        return followed;
+    }
+    let outer = |at: Address| {
+        let begin = cframe.current_frame.get(memory, at).ok()?;
+        let mut found = Vec::new();
+        // A greenlet that is switched from leads past its loops' own frames.
+        let is_new = begin != Address(0) && own.iter().all(|frame| frame.at != begin);
+        follow_from(frames, (begin, at), memory, &mut found).ok().filter(|()| is_new)?;
+        found.iter().any(|frame| frame.entry.is_some()).then_some(found)
+    };
+    let known = cframe.previous.get(memory, head).ok().and_then(outer);
+    // Compilers enter both words of the struct at once, so that it may lead
+    // nowhere at all.
+    let sought = || cframes_above(cframe, (head, state), memory).find_map(outer);
+    let found = known.or_else(|| if followed.is_err() { sought() } else { None });
+    let Some(mut outer) = found else { return followed };
+    if followed.is_err() {
+        into.truncate(first);
+    } else if let Some(outermost) = into.last_mut() {
+        outermost.entry = Some(Entry::Within(head));
+    }
+    into.append(&mut outer);
+    Ok(())
+}
+
+/// Where above `head` on the stack the struct of an outer loop may lie: it has a
+/// frame, and leads further up, or to the thread's own struct, in its state.
+fn cframes_above(
+    links: CFrame,
+    (head, state): (Address, Address),
+    memory: &dyn Memory,
+) -> impl Iterator<Item = Address> {
+    /// The struct is sought no farther away, in bytes: in most programs the
+    /// next loop is nearer by far.
+    const FARTHEST: u64 = 64 << 10;
+    /// Nor is anything taken for it more often.
+    const MOST: usize = 64;
+    /// No thread state is larger.
+    const STATE: u64 = 4096;
+    let (start, bytes) = memory.copied(head).unwrap_or_default();
+    let end = start.plus(bytes.len() as u64);
+    let leads_up = move |at: &Address| {
+        let word = |field: Field<Address>| {
+            let from = usize::try_from(field.of(*at).0.checked_sub(start.0)?).ok()?;
+            bytes.get(from..).and_then(Address::decode)
+        };
+        let (Some(frame), Some(next)) = (word(links.current_frame), word(links.previous)) else {
+            return false;
+        };
+        let is_up = (*at < next && next < end) || next.0.wrapping_sub(state.0) < STATE;
+        is_up && frame != Address(0) && frame.0.is_multiple_of(8)
+    };
+    (8..FARTHEST).step_by(8).map(move |above| head.plus(above)).filter(leads_up).take(MOST)
+}
+
+impl From<Fault> for Cut {
+    fn from(_: Fault) -> Self {
+        Self::Unreadable
+    }
+}
+
+/// Follow the frames from the innermost one, and the structs of their loops
+/// from that one.
+fn follow_from(
+    frames: &Frames,
+    (mut at, mut cframe): (Address, Address),
+    memory: &dyn Memory,
+    into: &mut Vec<RawFrame>,
+) -> Result<(), Cut> {
     let span = span(frames);
     let first = into.len();
     // Where in `into` the frames of the present run of the loop begin.
     let mut begun = first;
+    let mut is_begun = false;
     let mut copy = Struct::new();
     for _ in 0..STEPS {
         if at == Address(0) {
@@ -99,18 +173,31 @@ fn follow(
             }
             into.push(frame(frames, at, &copy)?);
         }
+        let next = copy.get(frames.previous)?;
         if ends.is_some() {
+            if !std::mem::replace(&mut is_begun, true) && !leads_on(frames, cframe, next, memory) {
+                return Err(Cut::Unreadable);
+            }
             if let Some(outermost) = into.get_mut(begun..).and_then(<[_]>::last_mut) {
                 outermost.entry = ends;
             }
             begun = into.len();
-            if let Chain::CFrames { previous, .. } = frames.chain {
-                cframe = previous.get(memory, cframe)?;
+            if let Chain::CFrames { cframe: links, .. } = frames.chain {
+                cframe = links.previous.get(memory, cframe)?;
             }
         }
-        at = copy.get(frames.previous)?;
+        at = next;
     }
     Err(Cut::TooDeep)
+}
+
+/// Whether `next`, to which the frames of the innermost loop lead, is where the
+/// next outer loop is. `cframe` is the struct of the innermost.
+fn leads_on(frames: &Frames, cframe: Address, next: Address, memory: &dyn Memory) -> bool {
+    let Some(links) = frames.chain.cframe() else { return true };
+    let outer = || links.current_frame.get(memory, links.previous.get(memory, cframe)?);
+    // What a greenlet's first loop was called from need not be left.
+    next == Address(0) || outer() == Ok(next)
 }
 
 fn frame(frames: &Frames, at: Address, copy: &Struct) -> Result<RawFrame, Fault> {
@@ -138,7 +225,7 @@ fn span(frames: &Frames) -> usize {
         Chain::CFrames { is_entry, .. } => is_entry.end(),
         Chain::Objects | Chain::Shims { .. } => 0,
     };
-    let owner = frames.owner.map_or(0, super::layout::Field::end);
+    let owner = frames.owner.map_or(0, Field::end);
     let ends = [frames.previous.end(), frames.code.end(), instruction, entry, owner];
     ends.into_iter().max().unwrap_or_default()
 }

@@ -116,16 +116,12 @@ impl Numbers {
 
     fn frame(&mut self, layout: &Layout) {
         let frame = &layout.frame;
-        match frame.chain {
-            Chain::Objects | Chain::Shims { current_frame: None, .. } => {}
-            Chain::CFrames { current_frame, previous, is_entry } => {
-                self.add("cframe.current_frame", current_frame.offset);
-                self.add("cframe.previous", previous.offset);
-                self.add("frame.is_entry", is_entry.offset);
-            }
-            Chain::Shims { current_frame: Some(current_frame), .. } => {
-                self.add("cframe.current_frame", current_frame.offset);
-            }
+        if let Some(cframe) = frame.chain.cframe() {
+            self.add("cframe.current_frame", cframe.current_frame.offset);
+            self.add("cframe.previous", cframe.previous.offset);
+        }
+        if let Chain::CFrames { is_entry, .. } = frame.chain {
+            self.add("frame.is_entry", is_entry.offset);
         }
         self.add("frame.size", frame.size);
         self.add("frame.previous", frame.previous.offset);

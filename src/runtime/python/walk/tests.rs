@@ -57,11 +57,23 @@ fn each_loop_of_3_11_has_a_struct_of_its_own() {
     assert_eq!(short(&frames), wanted);
     assert_eq!(cut, None);
 
+    // A loop that begins, whose cframe has no frame of its own yet: nothing, or
+    // one that has ended.
+    for stale in [0x6000, 0x5000] {
+        frame_311(&mut made, 0x5000, 0x2000, 1);
+        made.word(0x7108, stale);
+        assert_eq!(traced(&layout_311(), &made), (frames[2..].to_vec(), None));
+    }
     // A greenlet that begins: its cframe has no frame.
     made.word(0x7108, 0);
     assert_eq!(traced(&layout_311(), &made), (Vec::new(), None));
-    // A chain that ends where no loop began.
+    // A generator that yields has no outer frame any more.
     made.word(0x7108, 0x1000).word(0x1030, 0);
+    let (frames, cut) = traced(&layout_311(), &made);
+    assert_eq!(short(&frames), [(0x1000, 0x1001, within(0x7100)), wanted[2]]);
+    assert_eq!(cut, None);
+    // A chain that ends where no loop began.
+    made.word(0x7908, 0x1000);
     let (frames, cut) = traced(&layout_311(), &made);
     assert_eq!((short(&frames), cut), (vec![(0x1000, 0x1001, None)], None));
 }

@@ -1,0 +1,115 @@
+//! Native and managed frames of programs that go from one to the other in every
+//! way: each stack fits together.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    interpreters::{environment, program, project},
+    observer::{Collapsed, run},
+    target::{Target, together},
+};
+
+/// The versions that have an environment in any case.
+const VERSIONS: &[&str] = &["3.11", "3.13", "3.15"];
+
+const PROGRAMS: &[&str] = &[
+    "cython_caller.py",
+    "gevent_server.py",
+    "multi.py",
+    "numpy_threads.py",
+    "sqlite_callback.py",
+    "tasks.py",
+];
+
+/// So many samples are looked at, at least.
+const SAMPLES: u64 = 10_000;
+
+/// Record a program for a second: its samples by how they were got, and its
+/// stacks. They fit together.
+fn record(python: &Path, name: &str) -> (u64, Collapsed) {
+    let target = Target::run(program(python, name, &[]));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (stats, pid) = (file.path().to_str().unwrap(), target.number());
+    let how = ["--native", "-s", "-d", "1", "-r", "1000", "-f", "raw", "-o", "-"];
+    let told = run(&[&["record", "-p", &pid, "--stats", stats], &how[..]].concat()).expect(0);
+    let stats: Value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
+    assert_eq!(stats["stacks"]["unmerged"], 0, "{} {name}: {stats:#}", python.display());
+    let samples = stats["samples"].as_object().unwrap();
+    let of = |kind: &str| samples[kind].as_u64().unwrap();
+    let taken = of("stopped") + of("still") + of("unchanged");
+    (taken, Collapsed::read(&told.stdout))
+}
+
+/// What functions are called by the program alone that begin a greenlet.
+const GREENLETS: &[&str] = &["serve", "visit", "Hub.run", "main"];
+
+fn function(frame: &str) -> &str {
+    frame.rsplit_once(" (").map_or(frame, |(function, _)| function)
+}
+
+/// No stack has frames of two greenlets, and none the functions that greenlets
+/// begin in twice.
+fn keeps_greenlets_apart(seen: &Collapsed) {
+    let mut met = vec![0; GREENLETS.len()];
+    for (frames, _) in &seen.stacks {
+        let begins = |name: &&str| frames.iter().any(|frame| function(frame) == *name);
+        let of: Vec<_> = (0..GREENLETS.len()).filter(|&at| begins(&GREENLETS[at])).collect();
+        assert!(of.len() <= 1, "several greenlets: {frames:#?}");
+        of.into_iter().for_each(|at| met[at] += 1);
+        let bases = frames.iter().filter(|frame| frame.contains("inner_bootstrap"));
+        assert!(bases.count() <= 1, "several greenlets: {frames:#?}");
+    }
+    assert!(met[..2].iter().all(|&met| met > 0), "{met:?} of {GREENLETS:?}: {seen:#?}");
+}
+
+/// The line of the Cython module that has `text`.
+fn line(text: &str) -> String {
+    let source = fs::read_to_string(project("fixtures/python/cython_module/collatz.pyx")).unwrap();
+    let found = (1..).zip(source.lines()).find(|(_, line)| line.contains(text)).unwrap();
+    format!("collatz.pyx:{}", found.0)
+}
+
+/// What Cython compiled has the names and lines of its source.
+fn shows_cython(seen: &Collapsed) {
+    for (caller, text, callee) in [
+        ("Walk.run", "return longest(", "longest"),
+        ("longest", "count = steps(number)", "steps"),
+        ("longest", "visit(number, count)", "visited"),
+    ] {
+        let (wanted, mut met) = (format!("{caller} ({})", line(text)), 0);
+        for (frames, _) in &seen.stacks {
+            if let Some(at) = frames.iter().position(|frame| *frame == wanted) {
+                let mut inner = frames[at + 1..].iter().map(|frame| function(frame));
+                met += usize::from(inner.any(|inner| inner == callee));
+            }
+            let written = |frame: &String| frame.contains("__pyx_p") && frame.contains("collatz");
+            assert!(!frames.iter().any(written), "{frames:#?}");
+        }
+        assert!(met > 0, "{wanted} never calls {callee}: {seen:#?}");
+    }
+}
+
+#[test]
+fn native_and_managed_frames_fit_together() {
+    let _together = together();
+    assert!(environment("3.11").is_some(), "run tests/environment first");
+    let mut samples = 0;
+    for version in VERSIONS {
+        let Some((python, _)) = environment(version) else {
+            eprintln!("skipped: no environment of Python {version}");
+            continue;
+        };
+        for name in PROGRAMS {
+            let (taken, seen) = record(&python, name);
+            samples += taken;
+            match *name {
+                "gevent_server.py" => keeps_greenlets_apart(&seen),
+                "cython_caller.py" => shows_cython(&seen),
+                _ => {}
+            }
+        }
+    }
+    assert!(samples >= SAMPLES, "{samples}");
+}
