@@ -69,15 +69,16 @@ fn of_versions(case: fn(&str) -> Vec<Row>) -> Vec<Row> {
 }
 
 fn python(version: &str) -> Option<PathBuf> {
-    let found = interpreter(version);
+    let numbers = version.split_once('.').unwrap();
+    let found = interpreter((numbers.0.parse().unwrap(), numbers.1.parse().unwrap()));
     if found.is_none() {
         eprintln!("skipped: no Python {version}");
     }
-    found
+    found.map(|interpreter| interpreter.program.clone())
 }
 
 fn start(version: &str, name: &str, argument: u32) -> Target {
-    let python = interpreter(version).unwrap();
+    let python = python(version).unwrap();
     Target::run(program(&python, name, &[&argument.to_string()]))
 }
 

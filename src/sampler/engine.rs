@@ -267,7 +267,8 @@ impl Engine {
                 self.give_back(copied);
                 continue;
             }
-            let unknown = stack.end == End::UnknownRegister;
+            // What a managed frame is recognised by can be in a register, too.
+            let unknown = stack.end == End::UnknownRegister || facts.unmerged;
             let sample = Sample { state, registers: *registers, copied, stack, facts };
             return Some((sample, unknown));
         }
@@ -282,7 +283,9 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<Sample> {
         let Catch { registers, mut copied, partial, .. } = caught;
-        let thread = (&registers, State::Running);
+        // One that sleeps still has the arguments of its system call.
+        let state = watched.asked.as_ref().and_then(|asked| asked.state);
+        let thread = (&registers, state.unwrap_or(State::Running));
         let (stack, mut facts, short) = self.unwind(modules, thread, &mut copied, watched);
         // What was not read in time is counted as that.
         facts.unmerged &= !partial;

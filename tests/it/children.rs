@@ -31,7 +31,7 @@ fn make(target: &mut Target, what: &str) -> (i32, i32) {
 }
 
 /// Wait until `pid` has used so much more CPU time.
-fn works(pid: i32) {
+pub(crate) fn works(pid: i32) {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).unwrap();
     let used = || Duration::from(clock_gettime(clock).unwrap());
     let before = used();

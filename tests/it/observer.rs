@@ -151,9 +151,14 @@ impl Collapsed {
     }
 
     /// The share of the samples that have a frame that `wanted` accepts.
-    #[expect(clippy::cast_precision_loss, reason = "counts of samples are small")]
     pub(crate) fn share(&self, wanted: impl Fn(&str) -> bool) -> f64 {
-        let has = |(frames, _): &&(Vec<String>, u64)| frames.iter().any(|frame| wanted(frame));
+        self.share_of(|frames| frames.iter().any(|frame| wanted(frame)))
+    }
+
+    /// The share of the samples with a stack that `wanted` accepts.
+    #[expect(clippy::cast_precision_loss, reason = "counts of samples are small")]
+    pub(crate) fn share_of(&self, wanted: impl Fn(&[String]) -> bool) -> f64 {
+        let has = |(frames, _): &&(Vec<String>, u64)| wanted(frames);
         let found: u64 = self.stacks.iter().filter(has).map(|(_, count)| count).sum();
         found as f64 / self.total().max(1) as f64
     }

@@ -8,11 +8,11 @@ use spy::runtime::python::{
     threads::LOCK_SIZE,
 };
 
-use super::{
+use super::threads::Live;
+use crate::{
     interpreters::{Interpreter, fixture, interpreters},
-    threads::Live,
+    target::together,
 };
-use crate::target::together;
 
 /// What the headers of an interpreter say; `None` if there are none.
 fn by_headers(interpreter: &Interpreter) -> Option<BTreeMap<String, u64>> {

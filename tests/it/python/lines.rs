@@ -8,7 +8,7 @@ use spy::runtime::python::{
     lines::{Lines, Place},
 };
 
-use super::interpreters::{Version, interpreters};
+use crate::interpreters::{Version, interpreters};
 
 fn kind(version: Version) -> LineTable {
     match version {

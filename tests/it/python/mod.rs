@@ -1,11 +1,16 @@
 //! Python: every interpreter that the machine has.
 
-pub(crate) mod interpreters;
+mod dumped;
 mod layouts;
 mod lines;
+mod lives;
+mod locals;
+mod locks;
+mod merged;
 mod objects;
 mod recorded;
 mod seeds;
+mod shares;
 mod stacks;
 mod stub;
 mod threads;

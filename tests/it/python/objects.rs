@@ -17,8 +17,10 @@ use spy::{
     task::Pid,
 };
 
-use super::interpreters::{Interpreter, interpreters};
-use crate::target::together;
+use crate::{
+    interpreters::{Interpreter, interpreters},
+    target::together,
+};
 
 /// What `values.py` says, and the process that goes on as long as this does.
 struct Values {

@@ -21,11 +21,9 @@ use spy::{
     task::{Pid, State, Tid},
 };
 
-use super::{
-    interpreters::{Interpreter, free_threaded, interpreter, interpreters},
-    stub,
-};
+use super::stub;
 use crate::{
+    interpreters::{Interpreter, free_threaded, interpreter, interpreters},
     observer::run,
     replay::{RECORD, directory},
     target::{Target, threads, together, until},

@@ -13,9 +13,9 @@ use spy::{
     task::{Pid, Tid},
 };
 
-use super::{interpreters::interpreters, stacks::find};
+use super::stacks::find;
 use crate::{
-    interpreters::project,
+    interpreters::{interpreters, project},
     target::{Target, together},
 };
 

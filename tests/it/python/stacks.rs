@@ -19,8 +19,10 @@ use spy::{
     task::{Pid, Tid},
 };
 
-use super::interpreters::{Interpreter, interpreters};
-use crate::target::{Target, together, until};
+use crate::{
+    interpreters::{Interpreter, interpreters},
+    target::{Target, together, until},
+};
 
 /// A frame, as the program says it.
 type Said = (String, String, Option<u32>);

@@ -23,8 +23,11 @@ use spy::{
     task::{Pid, Tid},
 };
 
-use super::interpreters::{Interpreter, fixture, interpreter, interpreters};
-use crate::target::{self, Target, together};
+use super::dumped::{self, dump};
+use crate::{
+    interpreters::{Interpreter, fixture, interpreter, interpreters},
+    target::{self, Target, together},
+};
 
 /// A target, and what is needed to look into it.
 pub(super) struct Live {
@@ -81,6 +84,17 @@ impl Live {
         assert_eq!(threads.state(Tid(i32::MAX), &self.memory), None, "{name}");
         assert_eq!(threads.notes(), Vec::<String>::new(), "{name}");
         found
+    }
+
+    /// Check that `spy` itself shows the functions of `sleepers.py`.
+    fn is_shown(&self, name: &str, version: &str) {
+        let process = dump(self.target.pid(), &["--no-native"]);
+        let runtime = process["runtime"].as_str().unwrap_or_default();
+        assert!(runtime.starts_with(&format!("CPython {version}")), "{name}: {process:#}");
+        let functions: Vec<_> = dumped::threads(&process).iter().map(dumped::managed).collect();
+        let waiting = functions.iter().filter(|functions| functions[0] == "wait").count();
+        let main = functions.iter().filter(|functions| functions[..] == ["<module>"]).count();
+        assert_eq!((waiting, main, functions.len()), (3, 1, 4), "{name}: {process:#}");
     }
 }
 
@@ -187,6 +201,7 @@ fn stripped_libraries_are_searched() {
         run("strip", &[copy.to_str().unwrap()]);
         let live = Live::start(with(&folder, interpreter));
         live.check(&interpreter.name, &interpreter.full_version);
+        live.is_shown(&interpreter.name, &interpreter.full_version);
     }
 }
 
@@ -234,7 +249,9 @@ fn interpreters_without_names_are_searched() {
         };
         let mut command = Command::new(program);
         command.arg(fixture("sleepers.py"));
-        Live::start(command).check(&interpreter.name, &interpreter.full_version);
+        let live = Live::start(command);
+        live.check(&interpreter.name, &interpreter.full_version);
+        live.is_shown(&interpreter.name, &interpreter.full_version);
         searched += 1;
     }
     assert!(searched > 0 || all.is_empty());
@@ -252,8 +269,10 @@ fn programs_under_other_names_are_found_though_deleted() {
         command.arg(fixture("sleepers.py")).env("PYTHONHOME", home);
         let live = Live::start(command);
         live.check("renamed", &interpreter.full_version);
+        live.is_shown("renamed", &interpreter.full_version);
         fs::remove_file(&copy).unwrap();
         live.check("deleted", &interpreter.full_version);
+        live.is_shown("deleted", &interpreter.full_version);
         live.without_files().check("deleted, and from memory", &interpreter.full_version);
     }
 }
@@ -279,7 +298,9 @@ fn a_program_that_embeds_a_library_under_another_name_is_found() {
         run("cc", &["-w", &include, "-o", output, source, &search, &rpath, "-lledger"]);
         let mut command = Command::new(&program);
         command.arg(fixture("sleepers.py"));
-        Live::start(command).check("embedded", &interpreter.full_version);
+        let live = Live::start(command);
+        live.check("embedded", &interpreter.full_version);
+        live.is_shown("embedded", &interpreter.full_version);
     }
 }
 
