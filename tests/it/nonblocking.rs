@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs, process::Command};
 use serde_json::Value;
 
 use crate::{
-    interpreters::{Interpreter, environment, interpreter, program},
+    interpreters::{Interpreter, interpreter, program},
     observer::{Collapsed, Observer, is_function, run, spy},
     target::{Target, alone, first, together, until},
 };
