@@ -4,19 +4,32 @@
 #![allow(dead_code, reason = "each target takes one of them")]
 
 use std::{
+    cell::Cell,
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use spy::{
-    memory::{Address, Piece},
+    memory::{Address, Fault, Memory, Piece},
     module::{AddressSpace, Module, Modules, Place, Section},
+    runtime::{
+        Detail, Places, Runtime, Trace,
+        python::{
+            Python,
+            detect::{self, Found, LockVariable, Variables, Version},
+            offsets::Offsets,
+            tables,
+            threads::Threads,
+            walk,
+        },
+    },
     snapshot::{
         Architecture, Backing, Mapping, Process, Recorded, Register, Registers, Root, Thread,
         archive, maps,
     },
-    stack::CodeAddress,
+    stack::{CodeAddress, ModuleId},
     symbolize::{PerfMap, Symbolizer},
     task::{Pid, State, Tid},
     unwind::{MAX_FRAMES, Table, Tables, Unwinder},
@@ -214,4 +227,103 @@ fn mapped(bytes: &[u8], backing: Backing) -> (Mapping, Piece) {
 fn scratch() -> TempDir {
     let fast = Path::new("/dev/shm");
     if fast.is_dir() { TempDir::new_in(fast).unwrap() } else { TempDir::new().unwrap() }
+}
+
+/// `input` says which layout of CPython's, where its `_PyRuntime` is, and what
+/// is in memory: pieces, each behind its address and its length. How many frames
+/// were named.
+pub(crate) fn python(input: &[u8]) -> usize {
+    let Some((head, rest)) = input.split_at_checked(PYTHON_HEAD) else { return 0 };
+    let memory = Scattered::from(rest);
+    let (_, at) = head.split_at(2);
+    let runtime = Address(u64::from_le_bytes(at.try_into().unwrap()));
+    let table = tables::VERSIONS.get(usize::from(head[0])).and_then(|it| tables::layout(*it));
+    let layout = match table {
+        Some(layout) if head[1] & 1 == 1 => Some(tables::with_traced_references(layout)),
+        Some(layout) => Some(layout.clone()),
+        None => Offsets::read(runtime, &memory).and_then(|offsets| offsets.layout()),
+    };
+    let Some(layout) = layout else { return 0 };
+    let mut all = 0;
+    let _ = detect::trial(&layout, runtime, &memory);
+    let found = Found {
+        layout,
+        runtime,
+        variables: Variables {
+            holder: Some(runtime.plus(8)),
+            lock: Some(LockVariable::Behind(runtime.plus(16), 32)),
+            collecting: Some(runtime.plus(24)),
+        },
+        version: Version::from_hex(0x0300_0000 | u32::from(head[0]) << 16),
+        name: String::new(),
+        image: (ModuleId(0), 0),
+        thread_number: 720,
+        loops: Vec::new(),
+        notes: Vec::new(),
+    };
+    let known = Threads::new(&found).all(&memory);
+    let mut python = Python::new(found);
+    for thread in known.into_iter().map(|(tid, _)| tid).take(3).chain([Tid(7)]) {
+        let mut trace = Trace::default();
+        python.expect(thread, &memory);
+        if !python.trace(thread, &memory, &mut trace) {
+            continue;
+        }
+        assert!(trace.frames.len() <= walk::MOST);
+        let places = if head[1] & 2 == 2 { Places::Columns } else { Places::Lines };
+        let managed = python.resolve(&trace, places, &memory);
+        let named: usize = managed.segments.iter().map(|segment| segment.frames.len()).sum();
+        assert!(named <= trace.frames.len() + 1);
+        all += named;
+        let _ = (python.callers(&trace, &memory), python.is_lock(&trace, runtime, &memory));
+        let _ = python.thread_name(thread, &memory);
+        trace.frames.truncate(8);
+        let detail = Detail { characters: 128, fields: head[1] & 4 == 4 };
+        let locals = python.locals(&trace, detail, &memory);
+        assert!(locals.len() <= trace.frames.len() + 1);
+    }
+    let _ = python.notes();
+    assert!(memory.reads.get() < MOST_READS, "{} reads", memory.reads.get());
+    all
+}
+
+/// A layout's number, a few choices, and the address of `_PyRuntime`.
+const PYTHON_HEAD: usize = 10;
+
+/// What four threads may need at most: lists of 65,536 threads, stacks of 4,096
+/// frames, names and values are bounded each.
+const MOST_READS: u64 = 8_000_000;
+
+/// Pieces of memory, in the form of [`python`]'s input.
+#[derive(Default)]
+pub(crate) struct Scattered {
+    pieces: BTreeMap<u64, Vec<u8>>,
+    reads: Cell<u64>,
+}
+
+impl From<&[u8]> for Scattered {
+    fn from(mut input: &[u8]) -> Self {
+        let mut pieces = BTreeMap::new();
+        while let Some((head, rest)) = input.split_at_checked(10) {
+            let (at, len) = head.split_at(8);
+            let at = u64::from_le_bytes(at.try_into().unwrap());
+            let len = usize::from(u16::from_le_bytes(len.try_into().unwrap()));
+            let (bytes, rest) = rest.split_at(len.min(rest.len()));
+            pieces.insert(at, bytes.to_vec());
+            input = rest;
+        }
+        Self { pieces, reads: Cell::new(0) }
+    }
+}
+
+impl Memory for Scattered {
+    fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+        self.reads.set(self.reads.get() + 1);
+        let fault = Fault { at, len: into.len() };
+        let (start, bytes) = self.pieces.range(..=at.0).next_back().ok_or(fault)?;
+        let from = usize::try_from(at.0 - start).map_err(|_| fault)?;
+        let found = bytes.get(from..).and_then(|bytes| bytes.get(..into.len()));
+        into.copy_from_slice(found.ok_or(fault)?);
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use procfs::process::Stat;
 
-use super::{console::Console, exit::Failure, typed};
+use super::{console::Console, exit::Failure, target, typed};
 use crate::{
     process::access::{self, Reason},
     style::{Role, clip, escape},
@@ -57,16 +57,28 @@ pub(super) fn choose(console: &Console) -> anyhow::Result<Pid> {
 
 fn ask(candidates: &[Candidate], console: &Console) -> anyhow::Result<Pid> {
     console.say(&list(candidates, console));
-    console.say("Which process? Its number, or Enter for the first:");
-    let mut answer = String::new();
-    if io::stdin().lock().read_line(&mut answer)? == 0 {
-        return Err(Failure::usage("no process was chosen").into());
+    loop {
+        console.say("Which process? Its number, or Enter for the first:");
+        let mut answer = String::new();
+        if io::stdin().lock().read_line(&mut answer)? == 0 {
+            return Err(Failure::usage("no process was chosen").into());
+        }
+        match answered(answer.trim(), candidates) {
+            Ok(pid) => return Ok(pid),
+            Err(why) => console.warn(&why),
+        }
     }
-    match (answer.trim(), candidates) {
+}
+
+/// The process that an answer means, or why it means none.
+fn answered(answer: &str, candidates: &[Candidate]) -> Result<Pid, String> {
+    match (answer, candidates) {
         ("", [first, ..]) => Ok(first.pid),
-        (answer, _) => super::quantity::pid(answer).map_err(|why| {
-            Failure::usage(format!("`{}` is no answer", escape(answer))).why(why).into()
-        }),
+        (answer, _) => {
+            let pid = super::quantity::pid(answer);
+            let pid = pid.map_err(|why| format!("`{}` is no answer: {why}", escape(answer)))?;
+            target::check(pid).map(|()| pid).map_err(|failure| failure.to_string())
+        }
     }
 }
 
@@ -152,6 +164,17 @@ mod tests {
         let found = find();
         assert!(found.iter().all(|it| it.pid != Pid(own)), "{found:?}");
         assert!(found.is_sorted_by(|a, b| a.percent >= b.percent));
+    }
+
+    #[test]
+    fn an_answer_is_the_number_of_a_process() {
+        let one = Candidate { pid: Pid(4711), percent: 0.0, used: 0, command: String::new() };
+        assert_eq!(answered("", &[one]), Ok(Pid(4711)));
+        assert_eq!(answered("1", &[]), Ok(Pid(1)));
+        let own = std::process::id().to_string();
+        for wrong in ["", "x", "-1", "0", "2147483647", &own] {
+            assert!(answered(wrong, &[]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

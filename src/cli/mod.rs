@@ -24,7 +24,10 @@ mod typed;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue},
+};
 
 use self::{
     args::{Arguments, Command},
@@ -32,11 +35,21 @@ use self::{
     exit::{Exit, report},
 };
 
+/// A number that stands alone was meant to name a process.
+fn suggest(error: &mut clap::Error) {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return };
+    if quantity::pid(word).is_ok() {
+        let tip = format!("to watch process {word}, type `-p {word}`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+}
+
 /// Do what the arguments of the program say.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            suggest(&mut error);
             // The text of --help and --version comes this way, too.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let _ = error.print();

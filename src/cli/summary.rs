@@ -75,6 +75,9 @@ fn trust(profile: &Profile, costs: &Costs, options: &Options) -> String {
     let (cut, all) = output::cut(profile, options);
     text += &format!("; {} of stacks cut", share(cut, all));
     text += &format!(", {} lost", share(costs.caught.missed, costs.caught.total()));
+    if costs.caught.torn > 0 {
+        text += &format!(", {} torn", share(costs.caught.torn, costs.caught.total()));
+    }
     let unmade = costs.ticks_wanted.saturating_sub(costs.ticks);
     if unmade * 50 > costs.ticks_wanted {
         text += &format!(", {} of ticks not made", share(unmade, costs.ticks_wanted));

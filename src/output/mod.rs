@@ -194,7 +194,7 @@ pub fn waits(profile: &Profile) -> Vec<(State, u64)> {
 pub fn cut(profile: &Profile, options: &Options) -> (u64, u64) {
     shown(profile, options).fold((0, 0), |(cut, all), (key, weight)| {
         match profile.stack(key.stack).1 {
-            End::NotCaught => (cut, all),
+            End::NotCaught | End::NotStopped => (cut, all),
             End::Root => (cut, all + weight.ticks),
             _ => (cut + weight.ticks, all + weight.ticks),
         }

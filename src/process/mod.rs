@@ -28,8 +28,11 @@ use crate::{
     task::{Pid, Tid},
 };
 
-/// A live process. Its number cannot come to mean another one while this is
-/// held.
+/// A live process.
+///
+/// When it has ended, its number may come to mean another one, also while this
+/// is held. But whether this one has ended can always be asked
+/// ([`Self::has_ended`]), and what was opened here stays its own.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,

@@ -64,9 +64,13 @@ pub struct Caught {
     pub still: u64,
     /// It had not run since its last sample, whose stack was counted again.
     pub unchanged: u64,
+    /// It ran, and its managed frames were read without a stop.
+    pub glanced: u64,
     /// Its state is known but its stack is not: it ended, did not stop in
     /// time, or may not be stopped.
     pub missed: u64,
+    /// Of those: its managed frames changed whenever they were read.
+    pub torn: u64,
     /// Held for as long as is allowed before everything was copied.
     pub partial: u64,
     /// Stopped asleep, because the kernel does not say where it slept.
@@ -76,7 +80,7 @@ pub struct Caught {
 impl Caught {
     /// All samples of single threads.
     pub const fn total(&self) -> u64 {
-        self.stopped + self.still + self.unchanged + self.missed
+        self.stopped + self.still + self.unchanged + self.glanced + self.missed
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Profile {
 }
 
 /// The first nodes of the tree are no frames but the ends of stacks.
-const ENDS: u32 = 8;
+const ENDS: u32 = 9;
 const _: () = assert!(ENDS as usize == End::ALL.len());
 
 impl Default for Profile {

@@ -37,6 +37,11 @@ pub trait Runtime: fmt::Debug + Send {
     /// `trace` is cleared and filled; whether the thread is the runtime's.
     fn trace(&mut self, thread: Tid, memory: &dyn Memory, trace: &mut Trace) -> bool;
 
+    /// Whether the callers of the innermost function of a trace are, in the
+    /// memory of another moment, what they are in the trace: as many of them as
+    /// that memory has, and the nearest one at least.
+    fn callers(&self, trace: &Trace, memory: &dyn Memory) -> Callers;
+
     /// Whether `at`, on which the thread of `trace` waits, belongs to the
     /// interpreter lock.
     fn is_lock(&mut self, trace: &Trace, at: Address, memory: &dyn Memory) -> bool;
@@ -113,6 +118,17 @@ pub enum Entry {
     Holds(Address),
 }
 
+/// What the callers of a function are at another moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// The same, each where it was.
+    Same,
+    /// The same, but the nearest one is elsewhere in its code.
+    Moved,
+    /// Others, or unknown.
+    Changed,
+}
+
 /// Why a trace ends before the outermost frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -127,6 +143,9 @@ pub enum Cut {
 pub struct Managed {
     /// Innermost segment first.
     pub segments: Vec<Segment>,
+    /// Whether there should be more: what the next frame executes cannot be
+    /// read, or is no code.
+    pub unreadable: bool,
 }
 
 /// Managed frames that one run of an interpreter's loop executes.

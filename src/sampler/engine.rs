@@ -141,7 +141,7 @@ impl Engine {
 
     /// A thread is going to be copied: do beforehand what takes long, and need
     /// not be of that moment.
-    fn expect(&mut self, watched: &mut Watched) {
+    pub(super) fn expect(&mut self, watched: &mut Watched) {
         let Some(runtime) = self.language.runtime() else { return };
         runtime.expect(watched.inner, &self.memory);
         // What its frames are found by is then in the very first copy.

@@ -102,6 +102,15 @@ impl Language {
 }
 
 impl Language {
+    /// The frames of `trace` with their names, for a thread whose native frames
+    /// are not known; `None` if one of them executes what is no code.
+    pub(super) fn managed(&mut self, trace: &Trace, memory: &dyn Memory) -> Option<Vec<Frame>> {
+        let places = self.places.unwrap_or(Places::Lines);
+        let managed = self.runtime.as_mut()?.resolve(trace, places, memory);
+        let frames = managed.segments.into_iter().flat_map(|segment| segment.frames);
+        (!managed.unreadable).then(|| frames.map(Frame::Managed).collect())
+    }
+
     /// What is known of the thread of `trace`, which waits on that futex, if on
     /// any.
     pub(super) fn facts(

@@ -4,6 +4,7 @@
 mod clock;
 mod engine;
 mod follow;
+mod glance;
 mod language;
 mod once;
 mod quiet;
@@ -71,8 +72,8 @@ pub enum History {
 pub enum Stopping {
     /// For as long as it takes to copy what is needed.
     Brief,
-    /// Never. What is read of a thread that runs may be torn, and its native
-    /// frames are not known.
+    /// Never. Of a thread that runs the managed frames alone are read, and kept
+    /// if they are of one moment.
     Never,
 }
 

@@ -11,8 +11,9 @@ use rustc_hash::FxHashMap;
 use super::{
     Dump, DumpOptions, Error, Images, Origin, Stopping, ThreadDump,
     engine::{Engine, Examined, Facts, Sample},
+    glance::Glance,
     open,
-    shared::NO_SYSCALL,
+    shared::{NO_SYSCALL, NOT_STOPPED},
     watched::{Asked, Watched},
 };
 use crate::{
@@ -210,12 +211,34 @@ impl Looked<'_> {
             }
             break;
         }
+        if stopping == Stopping::Never {
+            // One that sleeps has been read as far as it can be.
+            let sleeps = asked.state.is_some();
+            let sample = if sleeps { otherwise } else { self.glance(&mut watched, &asked) };
+            return self.know(tid, sample);
+        }
         watched.asked = Some(asked);
-        let never = stopping == Stopping::Never;
-        if never || stops.ask(self.engine.ask(&mut watched, now)).is_err() {
+        if stops.ask(self.engine.ask(&mut watched, now)).is_err() {
             return self.know(tid, otherwise);
         }
         Some((watched, otherwise))
+    }
+
+    /// Look at a thread that runs, and is not to be stopped.
+    fn glance(&mut self, watched: &mut Watched, asked: &Asked) -> Sample {
+        let (stack, facts) = match self.engine.glance(watched) {
+            Glance::Frames(stack, facts) => (stack, facts),
+            Glance::Torn | Glance::Without => {
+                let (frames, end) = (Vec::new(), End::NotStopped);
+                (Stack { frames, end }, Facts::default())
+            }
+        };
+        if self.note.is_empty() {
+            NOT_STOPPED.clone_into(&mut self.note);
+        }
+        let state = if asked.unknown { State::Faulting } else { State::Running };
+        let (registers, copied) = (Registers::unknown(), Copied::default());
+        Sample { state, registers, copied, stack, facts }
     }
 
     fn know(&mut self, tid: Tid, sample: Sample) -> Option<Waiting> {

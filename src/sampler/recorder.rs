@@ -138,7 +138,7 @@ impl<'a> Recorder<'a> {
             refused: Vec::new(),
             follower: follows.then(|| Follower::new(pids, began)),
             stops: Stops::default(),
-            shared: Shared::new(Tables::background(), options.history, began),
+            shared: Shared::new(Tables::background(), options, began),
             clock: Clock::new(options.rate, fastrand::Rng::new()),
             began,
             arrived: Vec::new(),

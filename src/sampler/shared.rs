@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    History, Origin,
+    History, Options, Origin, Stopping,
     engine::Facts,
     watched::{Found, Watched},
 };
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) modules: Modules,
     pub(super) tables: Tables,
     pub(super) costs: Costs,
+    /// Whether threads may be stopped.
+    pub(super) stopping: Stopping,
     pub(super) origins: Vec<Origin>,
     /// Where the files of all processes are, also of those that have ended.
     pub(super) roots: Roots,
@@ -48,19 +50,24 @@ pub(super) const NO_SCHEDSTAT: &str =
 pub(super) const NO_DESCRIPTORS: &str =
     "too many threads: some were not watched; `ulimit -n` limits the files that may be open";
 
+/// What is said once where threads run that are not to be stopped.
+pub(super) const NOT_STOPPED: &str =
+    "no thread was stopped: of those that ran, only frames of a language runtime are known";
+
 /// How a sample was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Stopped,
     Still,
     Unchanged,
+    Glanced,
     Missed,
 }
 
 impl Shared {
-    pub(super) fn new(tables: Tables, history: History, began: Instant) -> Self {
+    pub(super) fn new(tables: Tables, options: &Options, began: Instant) -> Self {
         let mut profile = Profile::default();
-        if history == History::Timeline {
+        if options.history == History::Timeline {
             profile.keep_timeline();
         }
         Self {
@@ -68,6 +75,7 @@ impl Shared {
             modules: Modules::default(),
             tables,
             costs: Costs::default(),
+            stopping: options.stopping,
             origins: Vec::new(),
             roots: Roots::default(),
             calls: 0,
@@ -197,6 +205,7 @@ impl Shared {
             How::Stopped => &mut caught.stopped,
             How::Still => &mut caught.still,
             How::Unchanged => &mut caught.unchanged,
+            How::Glanced => &mut caught.glanced,
             How::Missed => &mut caught.missed,
         } += ticks;
         let end = End::ALL.iter().position(|&end| end == found.end);

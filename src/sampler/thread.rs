@@ -4,15 +4,17 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    Stopping,
     engine::{Engine, Examined, Facts},
-    shared::{How, NO_SCHEDSTAT, Shared},
+    glance::Glance,
+    shared::{How, NO_SCHEDSTAT, NOT_STOPPED, Shared},
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
     capture::{Catch, Look, Stops},
     snapshot::Registers,
     stack::{End, Stack},
-    task::State,
+    task::{Lock, State},
 };
 
 /// The thread has ended.
@@ -139,6 +141,7 @@ fn sleeps_again(watched: &mut Watched, shared: &mut Shared) -> Option<(State, Re
     None
 }
 
+/// Ask a thread to stop; or, where none may be stopped, count it as it is.
 pub(super) fn ask(
     engine: &mut Engine,
     watched: &mut Watched,
@@ -146,12 +149,42 @@ pub(super) fn ask(
     stops: &mut Stops,
     shared: &mut Shared,
 ) {
+    if shared.stopping == Stopping::Never {
+        return glance(engine, watched, asked, shared);
+    }
     let at = asked.at;
     watched.asked = Some(asked);
     if stops.ask(engine.ask(watched, at)).is_err() {
         // It is ending, or has been refused.
         give_up(watched, shared);
     }
+}
+
+/// Count a thread that would have to be stopped, and is not to be.
+fn glance(engine: &mut Engine, watched: &mut Watched, asked: Asked, shared: &mut Shared) {
+    let at = (asked.at, 1);
+    if let Some((found, _)) = asked.otherwise {
+        // It sleeps, and its stack is known as far as it can be.
+        watched.settled = Some(Settled { found, stopped_from: None });
+        return shared.count(watched, found, at, How::Still);
+    }
+    shared.note(NOT_STOPPED);
+    let nothing = |end| Stack { frames: Vec::new(), end };
+    let (how, lock, stack) = match engine.glance(watched) {
+        Glance::Frames(stack, facts) => (How::Glanced, facts.lock, stack),
+        Glance::Without => (How::Missed, Lock::Without, nothing(End::NotStopped)),
+        Glance::Torn => {
+            shared.costs.caught.torn += 1;
+            (How::Missed, Lock::Without, nothing(End::NotStopped))
+        }
+    };
+    let process = shared.process_of(watched.id);
+    // One that sleeps, and the kernel does not say where, has its frames, too.
+    let state = if asked.unknown { State::Faulting } else { State::Running };
+    let facts = Facts { lock, ..Facts::default() };
+    let found = shared.found(process, (state, &facts), &stack);
+    shared.count(watched, found, at, how);
+    name(engine, watched, shared);
 }
 
 /// Count a thread that was asked to stop with what is known without the stop.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::glance::Glances;
 use crate::{
     capture::{Catch, Depth, Gate, Look, Schedule},
     memory::WorkingSet,
@@ -40,6 +41,7 @@ pub(super) struct Watched {
     pub(super) asked: Option<Asked>,
     pub(super) depth: Depth,
     pub(super) working: WorkingSet,
+    pub(super) glances: Glances,
     /// Its managed frames, as they were last followed; `None` while it is not
     /// known to have any.
     pub(super) trace: Option<Trace>,
@@ -164,6 +166,7 @@ impl Watched {
             asked: None,
             depth: Depth::default(),
             working: WorkingSet::default(),
+            glances: Glances::default(),
             trace: None,
             inner: tid,
             has_given_name: false,

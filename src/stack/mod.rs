@@ -119,11 +119,13 @@ pub enum End {
     TooDeep,
     /// The thread could not be looked at.
     NotCaught,
+    /// It ran, and was not to be stopped.
+    NotStopped,
 }
 
 impl End {
     /// Every end, in the order of the statistics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Root,
         Self::NoUnwindInfo,
         Self::UnknownRegister,
@@ -132,6 +134,7 @@ impl End {
         Self::BadUnwindInfo,
         Self::TooDeep,
         Self::NotCaught,
+        Self::NotStopped,
     ];
 
     /// A name for statistics: lower case, with underscores.
@@ -145,6 +148,7 @@ impl End {
             Self::BadUnwindInfo => "bad_unwind_info",
             Self::TooDeep => "too_deep",
             Self::NotCaught => "not_caught",
+            Self::NotStopped => "not_stopped",
         }
     }
 }
@@ -160,6 +164,7 @@ impl fmt::Display for End {
             Self::BadUnwindInfo => "damaged unwind data here",
             Self::TooDeep => "deeper than is kept",
             Self::NotCaught => "the thread could not be looked at",
+            Self::NotStopped => "the thread ran, and was not stopped",
         })
     }
 }

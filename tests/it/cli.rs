@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -119,6 +119,9 @@ fn what_is_typed_wrong_is_refused_with_2() {
     check(&["dump", "-p", &pid, "-n", "--no-native"], "cannot be used with");
     check(&["dump", "-p", &pid, "-n", "-b"], "cannot be used with");
     check(&["record", "-p", &pid, "--colour", "x"], "--color");
+    for command in ["record", "dump"] {
+        check(&[command, &pid], &format!("to watch process {pid}, type `-p {pid}`"));
+    }
     check(&["frobnicate"], "frobnicate");
     check(&[], "Usage: spy");
     // Nothing was left behind.
@@ -464,8 +467,8 @@ fn when_all_is_written_interrupts_are_the_command_s() {
     assert_eq!(recording.end(), 0);
 }
 
-/// The file is a pipe that nobody reads, and that is too small for a graph: so
-/// the second interrupt comes before all is written.
+/// The file is a pipe that nobody reads, and that is full: so the second
+/// interrupt comes before anything is written.
 #[test]
 fn a_second_interrupt_gives_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -473,6 +476,10 @@ fn a_second_interrupt_gives_up() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let reader = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
     nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut full = fs::File::options();
+    let mut full = full.write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    while full.write(&[0; 4096]).is_ok() {}
+    while full.write(&[0]).is_ok() {}
     let mut recording = Recording::start(pipe.to_str().unwrap());
     recording.interrupt();
     recording.interrupt();

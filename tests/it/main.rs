@@ -17,6 +17,7 @@ mod go;
 mod golden;
 mod interpreters;
 mod merged;
+mod nonblocking;
 mod observer;
 #[cfg(target_arch = "x86_64")]
 mod oracle;

@@ -39,3 +39,9 @@ fn elf() {
 fn cfi() {
     check("cfi", bodies::cfi);
 }
+
+#[test]
+fn python() {
+    // They were recorded of live interpreters, four functions deep.
+    check("python", |input| assert!(bodies::python(input) >= 4));
+}

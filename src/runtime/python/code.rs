@@ -94,7 +94,7 @@ impl Codes {
                 None => {
                     self.unreadable += 1;
                     segments.push(Segment { entry: None, frames });
-                    return Managed { segments };
+                    return Managed { segments, unreadable: true };
                 }
             }
             if raw.entry.is_some() && !frames.is_empty() {
@@ -104,7 +104,7 @@ impl Codes {
         if !frames.is_empty() {
             segments.push(Segment { entry: None, frames });
         }
-        Managed { segments }
+        Managed { segments, unreadable: false }
     }
 
     /// Whether [`Self::resolve`] shows a frame. Not shown is one that has been

@@ -26,7 +26,7 @@ pub mod walk;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use super::{Detail, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
+use super::{Callers, Detail, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -102,6 +102,10 @@ impl Runtime for Python {
         trace.lock = self.threads.lock(state, memory);
         trace.collecting = trace.lock != Lock::Wanted && self.threads.collecting(state, memory);
         true
+    }
+
+    fn callers(&self, trace: &Trace, memory: &dyn Memory) -> Callers {
+        walk::callers(&self.found.layout, &trace.frames, memory)
     }
 
     fn is_lock(&mut self, trace: &Trace, at: Address, memory: &dyn Memory) -> bool {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     memory::{Address, Fault, Memory, Plain},
-    runtime::{Cut, Entry, RawFrame},
+    runtime::{Callers, Cut, Entry, RawFrame},
 };
 
 /// The most frames of a thread that are kept.
@@ -198,6 +198,30 @@ fn leads_on(frames: &Frames, cframe: Address, next: Address, memory: &dyn Memory
     let outer = || links.current_frame.get(memory, links.previous.get(memory, cframe)?);
     // What a greenlet's first loop was called from need not be left.
     next == Address(0) || outer() == Ok(next)
+}
+
+/// Whether the callers of the innermost of `frames` are the same in `memory`.
+///
+/// Each that `memory` has is compared, from the nearest on: what it executes,
+/// and where. A caller that goes on with its own code while it is at one call
+/// after the other is the same; one whose own callers do so is another.
+pub fn callers(layout: &Layout, frames: &[RawFrame], memory: &dyn Memory) -> Callers {
+    let mut copy = Struct::new();
+    let mut found = Callers::Same;
+    for (index, expected) in frames.iter().enumerate().skip(1) {
+        let present = copy
+            .read(memory, expected.at, span(&layout.frame))
+            .and_then(|()| frame(&layout.frame, expected.at, &copy));
+        match present {
+            Ok(present) if present.code != expected.code => return Callers::Changed,
+            Ok(present) if present.instruction == expected.instruction => {}
+            Ok(_) if index == 1 => found = Callers::Moved,
+            Ok(_) => return Callers::Changed,
+            Err(_) if index == 1 => return Callers::Changed,
+            Err(_) => return found,
+        }
+    }
+    found
 }
 
 fn frame(frames: &Frames, at: Address, copy: &Struct) -> Result<RawFrame, Fault> {

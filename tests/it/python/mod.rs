@@ -8,6 +8,7 @@ mod locals;
 mod locks;
 mod merged;
 mod objects;
+mod seeds;
 mod shares;
 mod stacks;
 mod threads;

@@ -48,7 +48,7 @@ fn heard(target: &Target) -> Vec<Said> {
     said
 }
 
-fn find(pid: i32, memory: &LiveMemory) -> Found {
+pub(super) fn find(pid: i32, memory: &LiveMemory) -> Found {
     let process = Process::open(Pid(pid)).unwrap();
     let mut space = AddressSpace::new(process.mappings().unwrap(), process.root());
     detect::find(&mut space, &mut Modules::default(), memory).unwrap()

@@ -115,6 +115,37 @@ fn shims_end_segments_and_are_not_shown() {
 }
 
 #[test]
+fn callers_are_told_from_others() {
+    let mut made = Made::default();
+    made.word(0x148, 0x1000);
+    frame(&mut made, 0x1000, 0x2000, 0);
+    frame(&mut made, 0x2000, 0x3000, 0);
+    frame(&mut made, 0x3000, 0x7000, 0);
+    frame(&mut made, 0x7000, 0, 3);
+    let (frames, _) = traced(&layout(), &made);
+    let callers = |made: &Made| callers(&layout(), &frames, made);
+    assert_eq!(callers(&made), Callers::Same);
+    // The innermost may be any other.
+    made.word(0x1000, 0x5551).word(0x1038, 0x99);
+    assert_eq!(callers(&made), Callers::Same);
+    // Its caller has gone on, or its caller's caller has.
+    made.word(0x2038, 0x99);
+    assert_eq!(callers(&made), Callers::Moved);
+    made.word(0x3038, 0x99);
+    assert_eq!(callers(&made), Callers::Changed);
+    // Its caller is another function.
+    made.word(0x2038, 0x55).word(0x3038, 0x55).word(0x2000, 0x5551);
+    assert_eq!(callers(&made), Callers::Changed);
+    // Not all of them need be there, but the nearest.
+    let mut fewer = Made::default();
+    frame(&mut fewer, 0x2000, 0x3000, 0);
+    assert_eq!(callers(&fewer), Callers::Same);
+    assert_eq!(callers(&Made::default()), Callers::Changed);
+    // Without a caller there is nothing to be torn.
+    assert_eq!(super::callers(&layout(), &frames[..1], &Made::default()), Callers::Same);
+}
+
+#[test]
 fn a_chain_that_goes_nowhere_is_cut() {
     let mut made = Made::default();
     assert_eq!(traced(&layout(), &made), (Vec::new(), Some(Cut::Unreadable)));
