@@ -151,15 +151,6 @@ pub(crate) fn program(python: &Path, name: &str, arguments: &[&str]) -> Command 
     command
 }
 
-/// The free-threaded interpreter that a variable names: no suite of Debian's has
-/// one, so its recording is made again only by who has built it.
-pub(crate) fn free_threaded() -> Option<Interpreter> {
-    let program = PathBuf::from(env::var_os("SPY_FREE_THREADED_PYTHON")?);
-    let mut found = Interpreter::new("built", program.clone(), program.parent()?.parent()?)?;
-    found.name += "t";
-    Some(found)
-}
-
 #[test]
 fn the_versions_that_matter_most_are_there() {
     let found: Vec<_> = interpreters().iter().map(|found| found.version).collect();
