@@ -18,7 +18,7 @@ const MOST: u64 = 1 << 20;
 /// by then.
 const BETWEEN: u64 = 500_000;
 /// How long looking may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The ends of the stacks of running threads.
 #[derive(Debug, Default)]
