@@ -122,6 +122,7 @@ fn named(dump: &Dump, names: Vec<Option<Named<'_>>>) -> Process {
             state: thread.state,
             lock: thread.lock,
             collecting: thread.collecting,
+            greenlet: thread.greenlet.clone(),
             frames: frames(shown, &thread.locals),
             // Of a stack whose outer frames are not shown, the end is none of
             // the reader's concern.

@@ -42,6 +42,8 @@ pub struct Thread {
     pub lock: Lock,
     /// Whether it collects the garbage of its language runtime.
     pub collecting: bool,
+    /// The function that the greenlet began with that it runs, if any.
+    pub greenlet: Option<String>,
     /// Its frames, innermost first, inlined ones among them.
     pub frames: Vec<Frame>,
     /// Why there are no more.
@@ -145,7 +147,9 @@ fn busy_with(thread: &Thread) -> String {
         Lock::Held => ", holds the GIL",
         Lock::Wanted => ", waits for the GIL",
     };
-    format!("{lock}{}", if thread.collecting { ", collecting garbage" } else { "" })
+    let collecting = if thread.collecting { ", collecting garbage" } else { "" };
+    let greenlet = thread.greenlet.as_deref().map(|name| format!(", in greenlet {}", escape(name)));
+    format!("{}{lock}{collecting}", greenlet.unwrap_or_default())
 }
 
 /// What the variables of a frame are called.
@@ -266,6 +270,7 @@ fn thread_json(thread: &Thread) -> Value {
         "syscall": call,
         "gil": lock,
         "collecting": thread.collecting,
+        "greenlet": thread.greenlet,
         "frames": frames,
         "end": thread.end.key(),
     })

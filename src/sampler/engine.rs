@@ -13,9 +13,9 @@ use crate::{
     process::{LiveMemory, Process},
     runtime::{Detail, Trace},
     snapshot::{Architecture, Mapping, Registers},
-    stack::{End, Stack, Variable},
+    stack::{End, Frame, Stack, Variable},
     task::{Lock, State, Tid},
-    unwind::{Extent, Tables, Unwinder, Wanted},
+    unwind::{Extent, Owner, Tables, Unwinder, Wanted},
 };
 
 /// A process that is looked at.
@@ -64,6 +64,9 @@ pub(super) struct Facts {
     pub(super) lock: Lock,
     /// Whether it collects garbage.
     pub(super) collecting: bool,
+    /// The function that the greenlet began with that it runs, if it runs one
+    /// besides the thread's own.
+    pub(super) greenlet: Option<String>,
     /// Whether some of its managed frames have no place among the native ones.
     pub(super) unmerged: bool,
     /// The local variables of its managed frames, if they are wanted.
@@ -330,9 +333,12 @@ impl Engine {
             {
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
-                let is_whole = walk.end == End::Root && !walk.is_between;
+                let is_whole = walk.end == End::Root && walk.owner != Owner::Exchange;
                 let native = Native { frames, extents: &self.extents, is_whole };
                 (frames, facts.unmerged) = self.language.merge(trace, native, &memory);
+                if walk.owner != Owner::Thread {
+                    facts.greenlet = began_with(&frames);
+                }
             }
             copied.keep(memory.into_late());
             if renew {
@@ -350,6 +356,14 @@ impl Engine {
             return (Stack { frames, end: walk.end }, facts, short);
         }
     }
+}
+
+/// The managed function that a stack began with.
+fn began_with(frames: &[Frame]) -> Option<String> {
+    frames.iter().rev().find_map(|frame| match frame {
+        Frame::Managed(frame) => Some(frame.function.clone()),
+        Frame::Native(_) => None,
+    })
 }
 
 /// The futex that a thread in this state waits on.

@@ -149,7 +149,7 @@ impl Language {
         };
         let locals = locals.map(|detail| runtime.locals(trace, detail, memory));
         let (collecting, locals) = (trace.collecting, locals.unwrap_or_default());
-        Facts { lock, collecting, unmerged: false, locals }
+        Facts { lock, collecting, locals, ..Facts::default() }
     }
 }
 

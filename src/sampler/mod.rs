@@ -153,6 +153,9 @@ pub struct ThreadDump {
     pub lock: Lock,
     /// Whether it collects the garbage of its language runtime.
     pub collecting: bool,
+    /// The function that the greenlet began with that it runs, if it runs one
+    /// besides the thread's own.
+    pub greenlet: Option<String>,
     /// Its registers, as far as they are known: a blocked thread's hold the
     /// arguments of its system call.
     pub registers: Registers,

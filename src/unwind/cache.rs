@@ -5,7 +5,7 @@ use crate::{
     stack::{CodeAddress, ModuleId, NativeFrame},
 };
 
-use super::{rule::Rule, table::Step};
+use super::{rule::Rule, table::Step, walk::Owner};
 
 /// What to do at a code address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub(super) enum Action {
     FindSwitch,
     /// Nobody called this code.
     Root,
-    /// Its callers are on one stack or on another, which are just exchanged.
-    Exchange,
+    /// Nothing further is on the stack, which has this owner.
+    RootOf(Owner),
 }
 
 /// What is known of one code address. It fills one line of the processor's

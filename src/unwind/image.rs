@@ -19,6 +19,7 @@ use super::{
     rule::{ReturnAddress, Rule},
     table::{Found, Step, Table},
     tables::Tables,
+    walk::Owner,
 };
 
 /// The function that begins a greenlet's stack, and the one that calls it: on
@@ -101,10 +102,10 @@ impl Image {
             return Ok(action);
         }
         if self.base.as_ref().is_some_and(|base| base.contains(&address)) {
-            return Ok(Action::Root);
+            return Ok(Action::RootOf(Owner::Greenlet));
         }
         if self.exchange.iter().any(|exchange| exchange.contains(&address)) {
-            return Ok(Action::Exchange);
+            return Ok(Action::RootOf(Owner::Exchange));
         }
         Ok(match self.step(address, tables, machine, context)? {
             Some(Step::Rule(Rule { return_address: ReturnAddress::Undefined, .. })) => Action::Root,

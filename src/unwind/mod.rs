@@ -33,7 +33,7 @@ pub use cfi::{CfiSection, FdeAt};
 pub use rule::{Cfa, ReturnAddress, Rule};
 pub use table::{Found, Step, Table};
 pub use tables::{Builder, Tables};
-pub use walk::{Extent, MAX_FRAMES, Unwinder, Walk, Wanted};
+pub use walk::{Extent, MAX_FRAMES, Owner, Unwinder, Walk, Wanted};
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use super::{
     cfi::Row,
     machine::Machine,
     rule::{self, Cfa, ReturnAddress, Rule, add, word_at},
+    walk::Owner,
     words::Words,
 };
 
@@ -45,8 +46,8 @@ pub(super) struct Standing<'a> {
     is_whole: bool,
     /// Whether the walk has ended for want of a register that it did not keep.
     pub(super) wants_all: bool,
-    /// Whether the walk has come to where stacks are exchanged.
-    pub(super) is_between: bool,
+    /// Whose stack it is, as far as was seen.
+    pub(super) owner: Owner,
 }
 
 /// Which registers a walk keeps.
@@ -84,7 +85,7 @@ impl<'a> Standing<'a> {
             keeps,
             is_whole: true,
             wants_all: false,
-            is_between: false,
+            owner: Owner::Thread,
         }
     }
 

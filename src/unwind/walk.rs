@@ -60,9 +60,21 @@ pub struct Walk {
     pub highest: Address,
     /// How many frames were found.
     pub frames: usize,
-    /// Whether the thread is between two stacks: the frames are those of the
-    /// exchange alone.
-    pub is_between: bool,
+    /// Whose stack it was.
+    pub owner: Owner,
+}
+
+/// Whose stack a walk followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// The thread's own, as far as is known.
+    #[default]
+    Thread,
+    /// A greenlet's: its frames end where the greenlet began.
+    Greenlet,
+    /// Nobody's: one greenlet is being exchanged for another, and the frames
+    /// are those of the exchange alone.
+    Exchange,
 }
 
 /// Where a frame lies on the stack, and what was in its registers.
@@ -210,7 +222,7 @@ impl Unwinder {
             fault: None,
             highest: Address(registers.get(self.machine.architecture.sp()).unwrap_or(0)),
             frames: 0,
-            is_between: false,
+            owner: Owner::Thread,
         }
     }
 
@@ -256,8 +268,8 @@ impl Unwinder {
             let fault = fault.filter(on_it).map_or(0, |fault| fault.0.saturating_add(8));
             highest = Address(fault.max(standing.floor));
         }
-        let (frames, is_between) = (frames.len() - before, standing.is_between);
-        Walk { end, unmapped, fault, highest, frames, is_between }
+        let (frames, owner) = (frames.len() - before, standing.owner);
+        Walk { end, unmapped, fault, highest, frames, owner }
     }
 
     /// Push the frame of code that is met for the first time, and step on.
@@ -351,8 +363,8 @@ impl Unwinder {
             Action::CallerOrRoot => self.guess_innermost(standing, modules).ok_or(End::Root),
             Action::Guess => self.guess(standing, modules),
             Action::Root => Err(End::Root),
-            Action::Exchange => {
-                standing.is_between = true;
+            Action::RootOf(owner) => {
+                standing.owner = *owner;
                 Err(End::Root)
             }
         }

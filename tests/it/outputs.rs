@@ -324,6 +324,7 @@ fn dumped() -> dump::Process {
         state,
         lock: Lock::Without,
         collecting: false,
+        greenlet: None,
         frames: frames.into_iter().map(bare).collect(),
         end,
     };
@@ -392,6 +393,7 @@ fn interpreted() -> dump::Process {
         state: if lock == Lock::Wanted { call(libc::SYS_futex) } else { State::Running },
         lock,
         collecting,
+        greenlet: given.is_none().then(|| "serve".to_owned()),
         frames,
         end: End::Root,
     };
