@@ -236,6 +236,14 @@ impl<'a> CopiedMemory<'a> {
         }
         let start = Address(at.0 & !(WorkingSet::BLOCK - 1));
         let mut block = Piece { start, bytes: vec![0; BLOCK] };
+        // What crosses from a block that is held into the next is read by
+        // itself: the block stays what it was at the moment of the copy.
+        let is_held =
+            late.iter().any(|piece| piece.start == start) || self.copied.slice(at, 1).is_some();
+        if is_held {
+            self.working.borrow_mut().touch(at.plus(into.len() as u64));
+            return self.live.read(at, into);
+        }
         if late.len() < WorkingSet::MOST && self.live.read(start, &mut block.bytes).is_ok() {
             if let Some(found) = block.slice(at, into.len()) {
                 into.copy_from_slice(found);

@@ -44,6 +44,15 @@ impl Stopped {
     }
 }
 
+impl Stopped {
+    /// Let it run again; whether it was still there.
+    fn release(self) -> bool {
+        let was_there = ptrace::detach(self.tid, self.signal).is_ok();
+        std::mem::forget(self);
+        was_there
+    }
+}
+
 impl Drop for Stopped {
     fn drop(&mut self) {
         // It may have been killed meanwhile; then there is nothing to let go.
@@ -148,11 +157,15 @@ struct Crowd {
     own: Option<Gate>,
     waited: u64,
     turns: u32,
+    /// Whether a thread was awaited in this turn.
+    waits: bool,
+    /// How often in a row nobody else was seen.
+    quiet: u32,
 }
 
 impl Default for Crowd {
     fn default() -> Self {
-        Self { is_there: true, own: None, waited: 0, turns: 0 }
+        Self { is_there: true, own: None, waited: 0, turns: 0, waits: false, quiet: 0 }
     }
 }
 
@@ -164,6 +177,9 @@ impl Crowd {
 
     /// Judge anew, if it is time to; whether a system call was made for it.
     fn look(&mut self) -> bool {
+        if !std::mem::take(&mut self.waits) {
+            return false;
+        }
         self.turns += 1;
         if !self.turns.is_multiple_of(Self::TURNS) {
             return false;
@@ -174,10 +190,13 @@ impl Crowd {
         }
         let schedule = self.own.as_ref().and_then(|own| own.schedule().ok().flatten());
         // Where the kernel does not count it is safer to go before others.
-        self.is_there = schedule.is_none_or(|now| {
+        let crowded = schedule.is_none_or(|now| {
             let waited = now.wait.saturating_sub(std::mem::replace(&mut self.waited, now.wait));
             waited > Self::LONG * u64::from(Self::TURNS)
         });
+        // Who goes before others waits less: one look is not enough.
+        self.quiet = if crowded { 0 } else { self.quiet + 1 };
+        self.is_there = self.quiet < 2;
         true
     }
 }
@@ -200,6 +219,11 @@ pub struct Stops {
     /// waits for us; on a busy machine it would do so for milliseconds.
     urgent: Urgency,
     crowd: Crowd,
+    /// Threads that were killed while they were held or awaited.
+    dying: Vec<Tid>,
+    /// Whether a child of this program has ended that was traced: somebody else
+    /// is to be told how.
+    has_dead_child: bool,
     /// How many threads are to be awaited asleep, because it was in vain to
     /// look for one of them again and again.
     in_vain: u32,
@@ -221,6 +245,7 @@ impl Stops {
     /// Go before others from now on, as long as a thread is awaited, if this
     /// program otherwise waits for processors.
     fn hurry(&mut self) {
+        self.crowd.waits = true;
         if self.crowd.is_there {
             self.calls += u64::from(self.urgent.set(true));
         }
@@ -232,9 +257,38 @@ impl Stops {
         self.calls += u64::from(self.urgent.set(false)) + u64::from(self.crowd.look());
     }
 
+    /// How long to look for a thread before going to sleep.
+    fn patience(&mut self) -> Duration {
+        match self.in_vain.checked_sub(1) {
+            None => SPIN,
+            Some(left) => {
+                self.in_vain = left;
+                Duration::ZERO
+            }
+        }
+    }
+
     /// Give up a thread that is known to be gone.
     pub fn forget(&mut self, tid: Tid) {
-        self.pending.remove(&tid);
+        if self.pending.remove(&tid).is_some() {
+            self.dying.push(tid);
+        }
+    }
+
+    /// Wait for threads that were killed while they were held or awaited: until
+    /// their tracer has, they are not gone, nor is their process.
+    pub fn bury(&mut self) {
+        self.dying.retain(|&tid| !is_own_child(tid) && !ptrace::reap(tid));
+    }
+
+    /// What has become of any thread that was asked.
+    fn poll(&self) -> io::Result<Option<ptrace::Event>> {
+        if !self.has_dead_child {
+            return ptrace::poll();
+        }
+        // What has ended and is not ours to take would be met for ever.
+        let mut one_by_one = self.pending.keys().map(|&tid| ptrace::poll_one(tid));
+        one_by_one.find_map(|event| event.ok().flatten()).map_or(Ok(None), |event| Ok(Some(event)))
     }
 
     /// Whether a thread that was asked for a sample at `at` has not arrived.
@@ -265,16 +319,17 @@ impl Stops {
     /// Take the next thread that has arrived, waiting for one until `until`.
     pub fn next(&mut self, until: Instant, watch: &mut dyn Watch) -> Option<Arrival> {
         let began = Instant::now();
-        let awake = if self.in_vain == 0 { SPIN } else { Duration::ZERO };
-        self.in_vain = self.in_vain.saturating_sub(1);
+        let mut awake = None;
         while !self.pending.is_empty() {
             self.hurry();
             self.calls += 1;
             let before = Instant::now();
-            match ptrace::poll() {
+            match self.poll() {
                 Ok(Some(ptrace::Event::Ended(tid))) => {
                     // How a child of this program ended, it is told itself.
-                    if !is_own_child(tid) {
+                    if is_own_child(tid) {
+                        self.has_dead_child = true;
+                    } else {
                         ptrace::reap(tid);
                     }
                     self.pending.remove(&tid);
@@ -301,6 +356,7 @@ impl Stops {
             }
             // A thread that runs on another processor stops within some
             // microseconds, sooner than this one could be woken again.
+            let awake = *awake.get_or_insert_with(|| self.patience());
             if before.saturating_duration_since(began) < awake {
                 while before.elapsed() < PACE {
                     std::hint::spin_loop();
@@ -346,7 +402,9 @@ impl Stops {
             // If it cannot be set the thread has just been killed.
             let _ = ptrace::set_registers(tid, again);
         }
-        drop(stopped);
+        if !stopped.release() {
+            self.dying.push(tid);
+        }
         let held = running.elapsed();
         let interrupted = registers::interrupted(&kernel);
         let (partial, schedule) = (!in_time, after);

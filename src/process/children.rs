@@ -170,6 +170,15 @@ fn parent(stat: &[u8]) -> Option<Pid> {
     Some(Pid(word.parse().ok()?))
 }
 
+/// `/proc/loadavg`, if it is the kernel that answers in it.
+pub fn load() -> Option<File> {
+    let genuine = |file: &File| {
+        let kernel = fs::metadata("/proc/self").map(|it| it.dev()).ok();
+        file.metadata().map(|it| it.dev()).ok() == kernel
+    };
+    File::open("/proc/loadavg").ok().filter(genuine)
+}
+
 /// Whether processes have begun.
 #[derive(Debug)]
 struct Births {
@@ -182,11 +191,7 @@ struct Births {
 
 impl Births {
     fn new() -> Self {
-        let genuine = |file: &File| {
-            let kernel = fs::metadata("/proc/self").map(|it| it.dev()).ok();
-            file.metadata().map(|it| it.dev()).ok() == kernel
-        };
-        Self { last: File::open("/proc/loadavg").ok().filter(genuine), seen: Vec::new() }
+        Self { last: load(), seen: Vec::new() }
     }
 
     fn any(&mut self) -> bool {

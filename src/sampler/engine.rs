@@ -249,6 +249,9 @@ impl Engine {
         modules: &mut Modules,
     ) -> Option<(Sample, bool)> {
         let sp = Address(registers.get(Architecture::HOST.sp())?);
+        if let Some(runtime) = self.language.runtime() {
+            runtime.expect(watched.inner, &self.memory);
+        }
         loop {
             let mut copied = self.prepare(watched);
             copied.fill(&self.memory, sp, None);

@@ -18,7 +18,7 @@ use super::{
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Copied, Gate, Look, Stops, Watch},
+    capture::{Arrival, Catch, Copied, Gate, Look, Stops, Watch},
     memory::{Address, Piece},
     module::Modules,
     process::{LiveMemory, Process},
@@ -164,8 +164,22 @@ fn trace(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_
     let mut stops = Stops::default();
     let mut waiting = FxHashMap::default();
     for tid in tids {
-        if let Some(asked) = looked.look(tid, how.stopping, &mut stops) {
+        if let Some(asked) = looked.look(tid, how.stopping) {
             waiting.insert(tid, asked);
+        }
+    }
+    // Only now, for whoever stops waits for the rest.
+    let mut asks = Vec::with_capacity(waiting.len());
+    for (watched, _) in waiting.values_mut() {
+        let at = watched.asked.as_ref().map_or_else(Instant::now, |asked| asked.at);
+        asks.push(looked.engine.ask(watched, at));
+    }
+    for ask in asks {
+        let tid = ask.tid;
+        if stops.ask(ask).is_err()
+            && let Some((_, known)) = waiting.remove(&tid)
+        {
+            looked.threads.push((tid, known));
         }
     }
     looked.collect(&mut stops, &mut waiting);
@@ -175,8 +189,8 @@ fn trace(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Looked<'_
 }
 
 impl Looked<'_> {
-    /// Look at a thread; and ask it to stop, if it must.
-    fn look(&mut self, tid: Tid, stopping: Stopping, stops: &mut Stops) -> Option<Waiting> {
+    /// Look at a thread; and give it back, if it must be stopped.
+    fn look(&mut self, tid: Tid, stopping: Stopping) -> Option<Waiting> {
         let gate = Gate::open(self.engine.process.pid(), tid).ok()?;
         let now = Instant::now();
         let mut watched = Watched::new(tid, ThreadId(0), gate, now);
@@ -224,9 +238,6 @@ impl Looked<'_> {
             return self.know(tid, sample);
         }
         watched.asked = Some(asked);
-        if stops.ask(self.engine.ask(&mut watched, now)).is_err() {
-            return self.know(tid, otherwise);
-        }
         Some((watched, otherwise))
     }
 
@@ -255,25 +266,38 @@ impl Looked<'_> {
     fn collect(&mut self, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let mut watch = Waiters { engine: &mut self.engine, waiting: &mut *waiting };
-            let caught = match stops.next(until, &mut watch) {
-                None => return,
-                Some(Arrival::Ended(tid)) => {
-                    waiting.remove(&tid);
-                    continue;
+            // All that come are let go before the first of them is unwound.
+            let mut caught = Vec::new();
+            while stops.pending() > 0 {
+                let mut watch = Waiters { engine: &mut self.engine, waiting: &mut *waiting };
+                match stops.next(until, &mut watch) {
+                    None => break,
+                    Some(Arrival::Ended(tid)) => drop(waiting.remove(&tid)),
+                    Some(Arrival::Caught(catch)) => caught.push(catch),
                 }
-                Some(Arrival::Caught(caught)) => caught,
-            };
-            let tid = caught.tid;
-            let Some((watched, _)) = waiting.get_mut(&tid) else { continue };
-            let Some(asked) = &mut watched.asked else { continue };
-            let (state, at) = (asked.judge(&caught), asked.at);
-            if let Some(sample) = self.engine.finish(watched, caught, self.modules) {
-                self.threads.push((tid, Sample { state, ..sample }));
-                waiting.remove(&tid);
-            } else if stops.ask(self.engine.ask(watched, at)).is_err() {
-                waiting.remove(&tid);
             }
+            if caught.is_empty() {
+                return stops.bury();
+            }
+            for catch in caught {
+                self.finish(catch, stops, waiting);
+            }
+        }
+    }
+
+    /// Unwind a thread that was caught, or ask for a deeper copy of it.
+    fn finish(&mut self, caught: Catch, stops: &mut Stops, waiting: &mut FxHashMap<Tid, Waiting>) {
+        let tid = caught.tid;
+        let Some((watched, _)) = waiting.get_mut(&tid) else { return };
+        let Some(asked) = &mut watched.asked else { return };
+        let (state, at) = (asked.judge(&caught), asked.at);
+        if let Some(sample) = self.engine.finish(watched, caught, self.modules) {
+            self.threads.push((tid, Sample { state, ..sample }));
+            waiting.remove(&tid);
+        } else if stops.ask(self.engine.ask(watched, at)).is_err()
+            && let Some((_, known)) = waiting.remove(&tid)
+        {
+            self.threads.push((tid, known));
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt, time::Duration};
 
-use crate::process::Process;
+use crate::process::{Process, children};
 
 /// With fewer sleeping threads it is cheaper to look at each.
 const WORTHWHILE: usize = 16;
@@ -20,8 +20,8 @@ const WORTHWHILE: usize = 16;
 pub(super) struct Quiet {
     /// The CPU time of threads that are not known: that have ended, most of all.
     others: Option<Duration>,
-    /// `/proc/loadavg`, once it was wanted.
-    load: Option<File>,
+    /// `/proc/loadavg`, once it was wanted, if that can be trusted.
+    load: Option<Option<File>>,
 }
 
 /// The clock of a process, at the begin of a look.
@@ -65,11 +65,9 @@ impl Quiet {
 
     /// How many threads of the machine run or wait for a processor.
     fn runnable(&mut self) -> Option<usize> {
-        if self.load.is_none() {
-            self.load = Some(File::open("/proc/loadavg").ok()?);
-        }
+        let load = self.load.get_or_insert_with(children::load).as_ref()?;
         let mut line = [0; 80];
-        let len = self.load.as_ref()?.read_at(&mut line, 0).ok()?;
+        let len = load.read_at(&mut line, 0).ok()?;
         runnable(line.get(..len)?)
     }
 }

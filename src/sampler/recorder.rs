@@ -285,6 +285,7 @@ impl<'a> Recorder<'a> {
     fn tick(&mut self, tick: Tick) -> bool {
         let now = Instant::now();
         self.hasty = self.hasty.saturating_sub(1);
+        self.stops.bury();
         let late = now.saturating_duration_since(tick.at) > self.clock.period() / 2;
         self.shared.costs.ticks_late += u64::from(late);
         self.shared.costs.ticks += 1;
@@ -386,6 +387,7 @@ impl<'a> Recorder<'a> {
             }
             if self.stops.pending() > 0 {
                 self.take(Instant::now(), None);
+                self.stops.relax();
             }
         }
     }

@@ -72,6 +72,9 @@ impl Program {
 /// time it has used.
 const CHECK: Duration = Duration::from_millis(20);
 
+/// What was seen of a thread that ran is believed for so long.
+const FRESH: Duration = Duration::from_micros(500);
+
 /// How often threads are counted, at high rates.
 const COUNT: Duration = Duration::from_millis(1);
 
@@ -104,7 +107,7 @@ impl Target {
     /// The same of a process that has begun since all others were looked at:
     /// what it has done before it was found counts, too.
     pub(super) fn since_birth(mut self) -> Self {
-        self.cpu = [Duration::ZERO; 2];
+        self.cpu[0] = Duration::ZERO;
         self.listed_once = true;
         self
     }
@@ -169,7 +172,7 @@ impl Target {
         };
         let sleeps = begun.is_some_and(|begun| {
             shared.calls += 3;
-            let awake = self.awake.len();
+            let awake = self.awake.iter().filter(|(_, asked)| !asked.unknown).count();
             let all = run(&self.threads);
             stops.pending() == 0 && self.quiet.holds(begun, &self.engine.process, all, awake)
         });
@@ -231,6 +234,15 @@ impl Target {
     pub(super) fn ask(&mut self, stops: &mut Stops, shared: &mut Shared) -> bool {
         let Some((tid, asked)) = self.awake.pop() else { return false };
         if let Some(watched) = self.threads.get_mut(&tid) {
+            // Others were waited for since it was looked at: it may have gone
+            // to sleep, and to stop it now would be seen.
+            if asked.ran()
+                && asked.at.elapsed() > FRESH
+                && let Look::Asleep(state, registers) = watched.gate.look()
+            {
+                self.asleep.push((tid, state, registers));
+                return true;
+            }
             ask(&mut self.engine, watched, asked, stops, shared);
         }
         true

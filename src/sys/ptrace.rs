@@ -61,8 +61,12 @@ pub(crate) fn set_registers(tid: Tid, registers: libc::user_regs_struct) -> io::
 /// A stop is looked at and not taken (`WNOWAIT`): if this program died between
 /// taking it and [`detach`], the signal that caused it would be lost.
 pub(crate) fn poll() -> io::Result<Option<Event>> {
+    look(libc::P_ALL, 0)
+}
+
+fn look(which: libc::idtype_t, id: u32) -> io::Result<Option<Event>> {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | WHOSE;
-    let Some(info) = waitid(libc::P_ALL, 0, options)? else { return Ok(None) };
+    let Some(info) = waitid(which, id, options)? else { return Ok(None) };
     let (tid, code, status) = info;
     if matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
         return Ok(Some(Event::Ended(tid)));
@@ -70,11 +74,20 @@ pub(crate) fn poll() -> io::Result<Option<Event>> {
     Ok(Some(Event::Stopped { tid, signal: signal_of(status) }))
 }
 
-/// Let a traced thread that has ended go.
-pub(crate) fn reap(tid: Tid) {
+/// The same of one thread.
+pub(crate) fn poll_one(tid: Tid) -> io::Result<Option<Event>> {
+    look(libc::P_PID, u32::try_from(tid.0).unwrap_or(0))
+}
+
+/// Let a traced thread that has ended go; whether there is nothing left of it
+/// to wait for.
+pub(crate) fn reap(tid: Tid) -> bool {
     let id = u32::try_from(tid.0).unwrap_or(0);
-    // If somebody else was faster there is nothing left to do.
-    let _ = waitid(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | WHOSE);
+    match waitid(libc::P_PID, id, libc::WEXITED | libc::WNOHANG | WHOSE) {
+        Ok(ended) => ended.is_some(),
+        // Somebody else was faster, or it is not ours any more.
+        Err(error) => error.raw_os_error() == Some(libc::ECHILD),
+    }
 }
 
 /// The signal that a thread was about to receive when it stopped, from the
@@ -95,9 +108,7 @@ fn waitid(which: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<(Ti
     // SAFETY: `info` is ours, and lives until the call returns.
     let result = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
     if result != 0 {
-        let error = io::Error::last_os_error();
-        let nobody = error.raw_os_error() == Some(libc::ECHILD);
-        return if nobody { Ok(None) } else { Err(error) };
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: it was zeroed, which is a valid value, before the kernel wrote it.
     let info = unsafe { info.assume_init() };

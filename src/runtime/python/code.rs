@@ -101,7 +101,8 @@ impl Codes {
                 segments.push(Segment { entry: raw.entry, frames: std::mem::take(&mut frames) });
             }
         }
-        if !frames.is_empty() {
+        // A trace that was cut between two segments has lost the next.
+        if !frames.is_empty() || trace.cut.is_some() {
             segments.push(Segment { entry: None, frames });
         }
         Managed { segments, unreadable: false }

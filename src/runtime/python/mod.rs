@@ -26,6 +26,8 @@ pub mod walk;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
+use rustc_hash::FxHashMap;
+
 use super::{Callers, Detail, Detected, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
 use crate::{
     memory::{Address, Memory},
@@ -50,6 +52,8 @@ pub struct Python {
     threads: threads::Threads,
     codes: code::Codes,
     names: names::Names,
+    /// The thread that each of their numbers was last that of.
+    numbers: FxHashMap<u64, Tid>,
     /// What is shown for the collector: no function of the program.
     collector: Arc<ManagedFrame>,
     notes: VecDeque<String>,
@@ -70,6 +74,7 @@ impl Python {
             threads: threads::Threads::new(&found),
             codes: code::Codes::default(),
             names: names::Names::default(),
+            numbers: FxHashMap::default(),
             collector: Arc::new(collector),
             notes,
             found,
@@ -95,7 +100,7 @@ impl Runtime for Python {
 
     fn trace(&mut self, thread: Tid, memory: &dyn Memory, trace: &mut Trace) -> bool {
         trace.frames.clear();
-        let Some(state) = self.threads.state(thread, memory) else { return false };
+        let Some(state) = self.threads.check(thread, memory) else { return false };
         trace.thread = state;
         trace.cut = walk::trace(&self.found.layout, state, memory, &mut trace.frames);
         trace.lock = self.threads.lock(state, memory);
@@ -133,6 +138,10 @@ impl Runtime for Python {
         let state = self.threads.state(thread, memory)?;
         let interpreter = self.threads.interpreter(state, memory)?;
         let number = layout.thread.thread_id.get(memory, state).ok()?;
+        // The number of a thread that has ended is given to the next.
+        if self.numbers.insert(number, thread).is_some_and(|before| before != thread) {
+            self.names.forget(interpreter, number);
+        }
         self.names.thread_name(layout, interpreter, number, memory)
     }
 

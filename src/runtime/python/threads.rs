@@ -51,6 +51,8 @@ pub struct Threads {
     unknown: FxHashMap<Tid, Patience>,
     notes: FxHashSet<&'static str>,
     said: FxHashSet<&'static str>,
+    /// Whether a thread was not what it was, or an interpreter was made.
+    is_stale: bool,
 }
 
 /// A thread that was found in the lists.
@@ -82,6 +84,7 @@ impl Threads {
             unknown: FxHashMap::default(),
             notes: FxHashSet::default(),
             said: FxHashSet::default(),
+            is_stale: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Threads {
             patience.left = left;
             return None;
         }
+        self.is_stale = false;
         self.read_lists(memory);
         let found = self.known.get(&thread).and_then(|known| self.running(known, memory));
         if found.is_some() {
@@ -120,9 +124,19 @@ impl Threads {
         found
     }
 
-    /// Whether `thread` was found in the lists.
+    /// Whether `thread` was found in the lists, and these are still so.
     pub fn knows(&self, thread: Tid) -> bool {
-        self.known.contains_key(&thread)
+        !self.is_stale && self.known.contains_key(&thread)
+    }
+
+    /// The state of `thread`, if it is known and what it was: a few reads, for
+    /// the time in which the thread is held. What has changed is found out when
+    /// it is next asked for with [`Self::state`].
+    pub fn check(&mut self, thread: Tid, memory: &dyn Memory) -> Option<Address> {
+        let known = self.known.get(&thread)?;
+        let hold = known.iter().all(|&known| self.holds(thread, known, memory));
+        self.is_stale |= !hold || !self.is_current(memory);
+        if hold { self.running(known, memory) } else { None }
     }
 
     /// Every thread that is in the lists now, and its states, by number.
@@ -421,6 +435,7 @@ mod tests {
             unknown: FxHashMap::default(),
             notes: FxHashSet::default(),
             said: FxHashSet::default(),
+            is_stale: false,
         }
     }
 

@@ -115,19 +115,35 @@ struct Brackets {
     empty: &'static str,
     /// When it is not opened: it contains itself, or lies too deep.
     closed: &'static str,
+    /// What follows an item that is the only one.
+    single: &'static str,
 }
 
-const LISTS: Brackets = Brackets { open: "[", close: "]", empty: "[]", closed: "[...]" };
-const TUPLES: Brackets = Brackets { open: "(", close: ")", empty: "()", closed: "(...)" };
-const DICTS: Brackets = Brackets { open: "{", close: "}", empty: "{}", closed: "{...}" };
-const SETS: Brackets = Brackets { open: "{", close: "}", empty: "set()", closed: "set(...)" };
-const FROZEN: Brackets =
-    Brackets { open: "frozenset({", close: "})", empty: "frozenset()", closed: "frozenset(...)" };
+const LISTS: Brackets =
+    Brackets { open: "[", close: "]", empty: "[]", closed: "[...]", single: "" };
+const TUPLES: Brackets =
+    Brackets { open: "(", close: ")", empty: "()", closed: "(...)", single: "," };
+const DICTS: Brackets =
+    Brackets { open: "{", close: "}", empty: "{}", closed: "{...}", single: "" };
+const SETS: Brackets =
+    Brackets { open: "{", close: "}", empty: "set()", closed: "set(...)", single: "" };
+const FROZEN: Brackets = Brackets {
+    open: "frozenset({",
+    close: "})",
+    empty: "frozenset()",
+    closed: "frozenset(...)",
+    single: "",
+};
 // Python 2 writes sets as calls with a list.
 const OLD_SETS: Brackets =
-    Brackets { open: "set([", close: "])", empty: "set([])", closed: "set(...)" };
-const OLD_FROZEN: Brackets =
-    Brackets { open: "frozenset([", close: "])", empty: "frozenset([])", closed: "frozenset(...)" };
+    Brackets { open: "set([", close: "])", empty: "set([])", closed: "set(...)", single: "" };
+const OLD_FROZEN: Brackets = Brackets {
+    open: "frozenset([",
+    close: "])",
+    empty: "frozenset([])",
+    closed: "frozenset(...)",
+    single: "",
+};
 
 impl<'a> Show<'a> {
     fn write(&mut self, text: &str) -> Written {
@@ -367,8 +383,8 @@ impl<'a> Show<'a> {
                 None => return self.write("...").and_then(|()| self.leave(brackets)),
             }
         }
-        if count == 1 && brackets.open == TUPLES.open {
-            self.write(",")?;
+        if count == 1 {
+            self.write(brackets.single)?;
         }
         self.leave(brackets)
     }
@@ -458,7 +474,8 @@ impl<'a> Show<'a> {
             return None;
         }
         let name = class.name.rsplit('.').next().unwrap_or(&class.name);
-        const CALL: Brackets = Brackets { open: "(", close: ")", empty: "()", closed: "(...)" };
+        const CALL: Brackets =
+            Brackets { open: "(", close: ")", empty: "()", closed: "(...)", single: "" };
         Some(self.write(name).and_then(|()| self.tuple(arguments, &CALL).unwrap_or(Ok(()))))
     }
 
