@@ -78,6 +78,7 @@ fn found(looked: detect::Looked) -> detect::Found {
 
 fn read(python: &mut Python, thread: Tid, memory: &dyn Memory) -> Option<(String, Read)> {
     let mut trace = Trace::default();
+    python.expect(thread, memory);
     python.trace(thread, memory, &mut trace).then_some(())?;
     assert_eq!(trace.cut, None, "{}", python.name());
     let managed = python.resolve(&trace, Places::Lines, memory);

@@ -77,6 +77,7 @@ fn seeds_are_recorded() {
         assert!(detect::trial(&found.layout, found.runtime, &memory));
         let mut python = Python::new(found);
         let (thread, mut trace) = (Tid(target.pid()), Trace::default());
+        python.expect(thread, &memory);
         assert!(python.trace(thread, &memory, &mut trace));
         python.resolve(&trace, Places::Columns, &memory);
         python.locals(&trace, Detail { characters: 128, fields: true }, &memory);
