@@ -288,7 +288,7 @@ impl Stops {
         }
         // What has ended and is not ours to take would be met for ever.
         let mut one_by_one = self.pending.keys().map(|&tid| ptrace::poll_one(tid));
-        one_by_one.find_map(|event| event.ok().flatten()).map_or(Ok(None), |event| Ok(Some(event)))
+        Ok(one_by_one.find_map(|event| event.ok().flatten()))
     }
 
     /// Whether a thread that was asked for a sample at `at` has not arrived.

@@ -327,13 +327,18 @@ impl Engine {
             let walk = self.unwinder.unwind_with(modules, thread, &mut frames, &mut wanted);
             let short = walk.fault.is_some_and(|at| memory.was_too_short(at));
             copied.keep(memory.into_late());
-            let renew = again && walk.unmapped.is_some();
+            // Once; and not for mappings that were read just now, or are the same.
+            let now = Instant::now();
+            let renew = std::mem::take(&mut again)
+                && walk.unmapped.is_some()
+                && now.saturating_duration_since(self.read) >= REFRESH
+                && self.refresh(now);
+            if renew {
+                continue;
+            }
             let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working).anywhere();
             let mut facts = Facts::default();
-            if !renew
-                && !short
-                && let Some(trace) = &watched.trace
-            {
+            if !short && let Some(trace) = &watched.trace {
                 let waits_on = futex(state, registers);
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
                 let is_whole = walk.end == End::Root && walk.owner != Owner::Exchange;
@@ -344,14 +349,6 @@ impl Engine {
                 }
             }
             copied.keep(memory.into_late());
-            if renew {
-                again = false;
-                let now = Instant::now();
-                if now.saturating_duration_since(self.read) >= REFRESH {
-                    self.refresh(now);
-                }
-                continue;
-            }
             if !short && let Some(sp) = registers.get(Architecture::HOST.sp()) {
                 watched.depth.learn(Address(sp), walk.highest);
             }

@@ -120,9 +120,7 @@ impl Language {
         let expected = if native.is_whole { 0 } else { last };
         (merged, unplaced > expected)
     }
-}
 
-impl Language {
     /// The frames of `trace` with their names, for a thread whose native frames
     /// are not known; `None` if one of them executes what is no code.
     pub(super) fn managed(&mut self, trace: &Trace, memory: &dyn Memory) -> Option<Vec<Frame>> {
