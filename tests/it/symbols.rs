@@ -211,8 +211,9 @@ fn an_index_that_says_something_else_is_not_believed() {
     let target = Target::new("index-wrong");
     let whole = target.compile("whole", "symbols.c", &[]);
     let index = section(&whole, ".debug_aranges").unwrap();
-    for value in [0, 1, 0x7f, 0xff] {
-        for at in 0..index.len() {
+    // After the header are addresses and lengths (DWARF 5, section 6.1.2).
+    for value in [0, 1, 0xff] {
+        for at in 16..index.len() {
             let mut wrong = index.clone();
             wrong[at] = value;
             fs::write(target.path("index"), wrong).unwrap();
