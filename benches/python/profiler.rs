@@ -93,12 +93,24 @@ impl Profiler {
         counts.sum()
     }
 
+    /// How long the last recording held a thread, in the middle, in
+    /// microseconds.
+    pub(crate) fn held(self) -> f64 {
+        let stats = self.stats();
+        let number = stats.pointer("/held_microseconds/p50").and_then(serde_json::Value::as_f64);
+        number.unwrap_or_else(|| panic!("{stats:#}"))
+    }
+
     /// A number of the last recording's statistics.
     fn stat(self, path: &str) -> u64 {
-        let text = fs::read(&self.output()[1]).unwrap();
-        let stats: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let stats = self.stats();
         let number = stats.pointer(path).and_then(serde_json::Value::as_u64);
         number.unwrap_or_else(|| panic!("{path}: {stats:#}"))
+    }
+
+    fn stats(self) -> serde_json::Value {
+        let text = fs::read(&self.output()[1]).unwrap();
+        serde_json::from_slice(&text).unwrap()
     }
 
     /// A recording until it is told to end, which takes samples already.
