@@ -18,6 +18,8 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -158,7 +160,7 @@ fn system_calls(version: &str) -> Vec<Row> {
 fn speed(target: &mut Target) -> f64 {
     let report = |target: &mut Target| -> HashMap<String, u64> { target.ask("report") };
     let before = report(target);
-    std::thread::sleep(WINDOW);
+    thread::sleep(WINDOW);
     let after = report(target);
     let made = |key: &str| Duration::from_nanos(after[key] - before[key]).as_secs_f64();
     made("steps") / made("wall")
@@ -185,15 +187,29 @@ fn turns(
     (left, used)
 }
 
-/// How long `spy` holds the thread, in the middle, beside the bare loop that
-/// does what cannot be left out.
-fn held(target: &Target) -> (f64, f64) {
+/// What the bare loop leaves of the speed at so many stops a second, and how
+/// long each takes, in microseconds.
+fn bare_loop(target: &mut Target, rate: u32) -> (Vec<f64>, Vec<f64>) {
     let pid = nix::unistd::Pid::from_raw(target.pid());
-    let mut buffer = vec![0; 4096];
-    let mut times: Vec<f64> =
-        (0..501).map(|_| bare::stop(pid, &mut buffer).unwrap().as_secs_f64() * 1e6).collect();
-    times.sort_by(f64::total_cmp);
-    (Profiler::Spy.held(), times[250])
+    let (mut left, mut held) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS / 2 {
+        let alone = speed(target);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let stops = scope.spawn(|| {
+                let (mut buffer, mut times) = (vec![0; 4096], Vec::new());
+                while !done.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_secs(1) / rate);
+                    times.push(bare::stop(pid, &mut buffer).unwrap().as_secs_f64() * 1e6);
+                }
+                times
+            });
+            left.push(speed(target) / alone);
+            done.store(true, Ordering::Relaxed);
+            held.extend(stops.join().unwrap());
+        });
+    }
+    (left, held)
 }
 
 fn speed_left(version: &str, rate: u32, sleepers: u32) -> Vec<Row> {
@@ -219,9 +235,13 @@ fn speed_left(version: &str, rate: u32, sleepers: u32) -> Vec<Row> {
         rows.push(Row::middle(format!("of a CPU, {name}"), &mut used, cpu_bar));
         // Of a program of many threads the first one sleeps.
         if profiler == Profiler::Spy && sleepers == 0 {
-            let (held, bare) = held(&target);
-            rows.push(Row::new("µs held, p50", held, Bar::Shown));
-            rows.push(Row::new("of the bare loop's", held / bare, Bar::AtMost(2.0)));
+            let held = profiler.held();
+            let (mut left, mut bare) = bare_loop(&mut target, rate);
+            rows.push(Row::middle("speed left, the bare loop", &mut left, Bar::Shown));
+            rows.push(Row::new("µs held, spy", held, Bar::Shown));
+            rows.push(Row::middle("µs held, the bare loop", &mut bare, Bar::Shown));
+            let ratio = held / bare[bare.len() / 2];
+            rows.push(Row::new("held: of the bare loop's", ratio, Bar::AtMost(2.0)));
         }
     }
     rows
@@ -239,7 +259,7 @@ fn memory(version: &str) -> Vec<Row> {
     {
         let running = profiler.start(target.pid(), target.pid(), 1000, &["--idle"]);
         let mut sizes = [early, late].map(|time| {
-            std::thread::sleep(time.saturating_sub(running.began.elapsed()));
+            thread::sleep(time.saturating_sub(running.began.elapsed()));
             running.memory()
         });
         running.finish();
@@ -282,7 +302,7 @@ fn gevent_under_load() -> Vec<Row> {
     let answered = || {
         // A server that was just loaded is a while faster or slower.
         let visitors = portal.visit(4, "history,register,history");
-        std::thread::sleep(2 * WINDOW);
+        thread::sleep(2 * WINDOW);
         visitors.leave()["requests_per_second"].as_f64().unwrap()
     };
     answered();
