@@ -8,15 +8,14 @@ use std::{
 
 use nix::sys::{
     prctl::set_timerslack,
-    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+    resource::{Resource, getrlimit, setrlimit},
 };
-
-use procfs::FromRead;
 
 use super::{
     Control, Error, Options, Recording, Scope,
     clock::{Clock, Tick},
     follow::Follower,
+    live::{Live, Teller},
     open,
     shared::{NO_DESCRIPTORS, Shared},
     target::Target,
@@ -67,7 +66,31 @@ const LISTEN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When not one of the targets can be watched, the error of the first.
 pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
-    let work = || Ok(Recorder::new(targets, options, control)?.run());
+    run(targets, options, control, None)
+}
+
+/// The same, and `tell` every so often what was seen since it was told before.
+/// What it does keeps the recording waiting.
+///
+/// # Errors
+/// Those of [`record`].
+pub fn watch(
+    targets: &[Pid],
+    options: &Options,
+    control: &Control,
+    every: Duration,
+    tell: Box<dyn FnMut(Live) + Send + '_>,
+) -> Result<Recording, Error> {
+    run(targets, options, control, Some(Teller::new(every, tell)))
+}
+
+fn run(
+    targets: &[Pid],
+    options: &Options,
+    control: &Control,
+    teller: Option<Teller<'_>>,
+) -> Result<Recording, Error> {
+    let work = || Ok(Recorder::new(targets, options, control, teller)?.run());
     thread::scope(|scope| {
         let sampler = thread::Builder::new().name("sampler".to_owned()).spawn_scoped(scope, work);
         let pid = targets.first().copied().unwrap_or(Pid(0));
@@ -126,10 +149,17 @@ struct Recorder<'a> {
     arrived: Vec<Arrival>,
     /// How many ticks are to wait for less than [`PATIENCE`].
     hasty: u32,
+    /// Whoever follows the recording while it runs.
+    teller: Option<Teller<'a>>,
 }
 
 impl<'a> Recorder<'a> {
-    fn new(pids: &[Pid], options: &'a Options, control: &'a Control) -> Result<Self, Error> {
+    fn new(
+        pids: &[Pid],
+        options: &'a Options,
+        control: &'a Control,
+        teller: Option<Teller<'a>>,
+    ) -> Result<Self, Error> {
         let began = Instant::now();
         raise_descriptor_limit();
         let follows = options.scope == Scope::Descendants;
@@ -145,7 +175,11 @@ impl<'a> Recorder<'a> {
             began,
             arrived: Vec::new(),
             hasty: 0,
+            teller,
         };
+        if recorder.teller.is_some() {
+            recorder.shared.profile.keep_parts();
+        }
         for &pid in pids {
             match recorder.watch(pid) {
                 Ok(target) => recorder.targets.push(target),
@@ -250,6 +284,7 @@ impl<'a> Recorder<'a> {
                 break;
             }
         }
+        self.tell(true);
         Done {
             duration: self.began.elapsed(),
             targets: self.targets,
@@ -267,11 +302,13 @@ impl<'a> Recorder<'a> {
                 return true;
             }
             self.follow(Instant::now());
+            self.tell(false);
             let now = Instant::now();
             if now >= until {
                 return false;
             }
-            let next = until.min(now + LISTEN);
+            let told = self.teller.as_ref().map_or(until, Teller::next);
+            let next = until.min(told).min(now + LISTEN);
             if self.stops.pending() > 0 {
                 self.take(next, None);
                 self.finish_arrived();
@@ -280,6 +317,15 @@ impl<'a> Recorder<'a> {
             } else {
                 thread::sleep(next - now);
             }
+        }
+    }
+
+    /// Tell what was seen, if it is time to.
+    fn tell(&mut self, is_last: bool) {
+        let Self { teller: Some(teller), targets, shared, stops, began, .. } = self else { return };
+        if is_last || teller.is_due(Instant::now()) {
+            let costs = shared.costs_so_far(began.elapsed(), stops.calls());
+            teller.tell(targets, shared, costs);
         }
     }
 
@@ -430,22 +476,9 @@ impl Done {
             target.close(&mut self.shared);
         }
         self.tell_of_unwatched();
-        let Shared { profile, modules, mut costs, origins, roots, calls, .. } = self.shared;
+        let mut costs = self.shared.costs_so_far(self.duration, self.calls);
         costs.met.refused += self.refused.len() as u64;
-        costs.duration = self.duration;
-        costs.kernel_cpu = profile.processes().iter().map(|process| process.kernel_cpu).sum();
-        costs.system_calls = calls + self.calls;
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let seconds = |time: nix::sys::time::TimeVal| {
-                Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
-                    + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
-            };
-            costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-        }
-        // Not that of `getrusage`, which is that of the parent until now.
-        let status = procfs::process::Status::from_file("/proc/self/status");
-        let peak = status.ok().and_then(|status| status.vmhwm);
-        costs.own_memory = peak.unwrap_or(0) * 1024;
+        let Shared { profile, modules, origins, roots, .. } = self.shared;
         let (refused, targets_ended) = (self.refused, self.targets_ended);
         Recording { profile, costs, modules, origins, targets_ended, refused, roots }
     }

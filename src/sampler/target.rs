@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     engine::Engine,
+    live::{self, Now},
     quiet::Quiet,
     shared::{NO_DESCRIPTORS, NO_SYSCALL, Shared},
     thread::{Gone, Passed, ask, finish, give_up, pass, read, sleeps_on},
@@ -354,6 +355,28 @@ impl Target {
             }
         }
         None
+    }
+
+    /// Count all that was seen so far, and say what each thread does.
+    pub(super) fn tell(&mut self, shared: &mut Shared, into: &mut Vec<Now>) {
+        let cpu = self.cpu();
+        shared.set_cpu(self.id, cpu);
+        for watched in self.threads.values_mut() {
+            shared.count_again(watched);
+            let asleep = watched.settled.map(|settled| settled.since);
+            let asleep_since = asleep.map(|since| since.saturating_duration_since(shared.began));
+            let Some(state) = watched.last else { continue };
+            into.push(Now { thread: watched.id, tid: watched.tid, state, asleep_since });
+        }
+        for note in self.engine.language.notes() {
+            shared.note(&note);
+        }
+    }
+
+    /// What is watched here.
+    pub(super) fn watched(&self) -> live::Watched {
+        let runtime = self.engine.language.name().map(str::to_owned);
+        live::Watched { process: self.id, pid: self.engine.process.pid(), runtime }
     }
 
     /// The recording ends: what was asked of threads that have not arrived is

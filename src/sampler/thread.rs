@@ -104,7 +104,7 @@ pub(super) fn read(
         match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
             Examined::Still(sample) => {
                 let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
-                watched.settled = Some(Settled { found, stopped_from: None });
+                watched.settled = Some(Settled { found, since: now, stopped_from: None });
                 shared.count(watched, found, (now, 1), How::Still);
                 engine.give_back(sample.copied);
                 return name(engine, watched, shared);
@@ -165,7 +165,7 @@ fn glance(engine: &mut Engine, watched: &mut Watched, asked: Asked, shared: &mut
     let at = (asked.at, 1);
     if let Some((found, _)) = asked.otherwise {
         // It sleeps, and its stack is known as far as it can be.
-        watched.settled = Some(Settled { found, stopped_from: None });
+        watched.settled = Some(Settled { found, since: asked.at, stopped_from: None });
         return shared.count(watched, found, at, How::Still);
     }
     shared.note(NOT_STOPPED);
@@ -236,7 +236,7 @@ pub(super) fn finish(
     let found = shared.found(process, (state, &sample.facts), &sample.stack);
     let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
     if slept.is_some() {
-        watched.settled = Some(Settled { found, stopped_from: slept });
+        watched.settled = Some(Settled { found, since: at, stopped_from: slept });
     }
     count(watched, found, &asked, How::Stopped, shared);
     engine.give_back(sample.copied);
