@@ -187,10 +187,21 @@ fn turns(
     (left, used)
 }
 
+/// The thread of a process that has run for longest.
+fn busiest(pid: i32) -> i32 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
+    let run = |task: &fs::DirEntry| -> u64 {
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap();
+        schedstat.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let busiest = tasks.max_by_key(run).unwrap();
+    busiest.file_name().to_str().unwrap().parse().unwrap()
+}
+
 /// What the bare loop leaves of the speed at so many stops a second, and how
 /// long each takes, in microseconds.
 fn bare_loop(target: &mut Target, rate: u32) -> (Vec<f64>, Vec<f64>) {
-    let pid = nix::unistd::Pid::from_raw(target.pid());
+    let pid = nix::unistd::Pid::from_raw(busiest(target.pid()));
     let (mut left, mut held) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS / 2 {
         let alone = speed(target);
@@ -233,7 +244,6 @@ fn speed_left(version: &str, rate: u32, sleepers: u32) -> Vec<Row> {
         let (mut left, mut used) = turns(pairs, || speed(&mut target), watch);
         rows.push(Row::middle(format!("speed left, {name}"), &mut left, speed_bar));
         rows.push(Row::middle(format!("of a CPU, {name}"), &mut used, cpu_bar));
-        // Of a program of many threads the first one sleeps.
         if profiler == Profiler::Spy && sleepers == 0 {
             let held = profiler.held();
             let (mut left, mut bare) = bare_loop(&mut target, rate);
