@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod children;
+pub mod ending;
 mod memory;
 mod roots;
 

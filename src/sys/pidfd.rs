@@ -16,6 +16,25 @@ use nix::{
 
 use crate::task::Pid;
 
+/// `struct pidfd_info` of `<linux/pidfd.h>` in its first size.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Info {
+    mask: u64,
+    control_group: u64,
+    /// Numbers of the process and of its users.
+    numbers: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<Info>() == 64);
+
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+
 /// A process, held by a descriptor (`man 2 pidfd_open`).
 #[derive(Debug)]
 pub(crate) struct PidFd(OwnedFd);
@@ -53,6 +72,17 @@ impl PidFd {
         let receive = duration(getsockopt(&copy, sockopt::ReceiveTimeout)?);
         let send = duration(getsockopt(&copy, sockopt::SendTimeout)?);
         Ok([receive, send])
+    }
+
+    /// How the process ended, in the kernel's words (`man 2 wait`): `None`
+    /// before its parent has taken note of that, and from a kernel before
+    /// Linux 6.15, which does not say.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+        // SAFETY: the kernel writes no more than the size that the request
+        // holds, which is that of `info`.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO, &raw mut info) };
+        (done == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
     }
 
     /// Whether the process has ended: every thread of it.

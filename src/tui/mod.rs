@@ -12,6 +12,8 @@
 //! this is pure: it asks nobody for the time, reads no file and knows neither
 //! the sampler nor the terminal.
 
+pub mod json;
+pub mod plain;
 pub mod population;
 pub mod screen;
 pub mod update;
