@@ -30,3 +30,4 @@ pub mod symbolize;
 mod sys;
 pub mod task;
 pub mod unwind;
+pub mod wait;
