@@ -29,5 +29,6 @@ pub mod style;
 pub mod symbolize;
 mod sys;
 pub mod task;
+pub mod tui;
 pub mod unwind;
 pub mod wait;

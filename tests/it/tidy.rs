@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("output", &["task", "profile", "stack", "style", "wait"]),
+    ("tui", &["task", "profile", "stack", "style", "output", "wait"]),
     ("style", &[]),
 ];
 
