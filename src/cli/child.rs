@@ -49,9 +49,7 @@ impl Child {
             command.stdin(Stdio::null());
             match writes {
                 Writes::Nowhere => command.stdout(Stdio::null()).stderr(Stdio::null()),
-                Writes::StandardError => {
-                    command.stdout(io::stderr().as_fd().try_clone_to_owned()?)
-                }
+                Writes::StandardError => command.stdout(io::stderr().as_fd().try_clone_to_owned()?),
             };
             Ok(())
         })

@@ -261,7 +261,8 @@ fn processes(mut pids: Vec<Pid>) -> Targets {
     if pids.is_empty() { Targets::Unsaid } else { Targets::Processes(pids) }
 }
 
-fn place(path: &Path) -> Place {
+/// Where what was typed is written to.
+pub(super) fn place(path: &Path) -> Place {
     if path == Path::new("-") || path == Path::new("/dev/stdout") {
         return Place::Standard;
     }

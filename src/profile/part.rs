@@ -36,6 +36,11 @@ impl Part {
     pub fn frames(&self) -> &[Placed] {
         &self.frames
     }
+
+    /// All threads, by [`ThreadId`](super::ThreadId).
+    pub fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
 }
 
 /// What is kept for the next part.

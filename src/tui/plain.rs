@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use ratatui::text::Span;
 
-use super::screen::{Body, Evidence, FunctionRow, Gauges, HotPath, Moment, Screen, Title};
+use super::{
+    screen::{Body, Evidence, FunctionRow, Gauges, HotPath, Moment, Screen, Title},
+    view::Letters,
+};
 use crate::style;
 
 /// Columns of a terminal, and of a mail.
@@ -13,16 +16,6 @@ const WIDTH: usize = 80;
 
 /// How many functions are told: the rest is noise to whoever reads a table.
 const ROWS: usize = 20;
-
-/// Which letters may be written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Letters {
-    /// All.
-    #[default]
-    Unicode,
-    /// Those of ASCII.
-    Ascii,
-}
 
 /// `screen` as lines, each of which ends.
 pub fn text(screen: &Screen, letters: Letters) -> String {
@@ -85,9 +78,9 @@ fn round(time: Duration) -> Duration {
 }
 
 fn gauges(gauges: &Gauges) -> [String; 2] {
-    let lock = gauges.lock.map(|(held, waiting)| {
-        format!("  GIL held {:.0} %, wanted by {waiting:.1}", held * 100.0)
-    });
+    let lock = gauges
+        .lock
+        .map(|(held, waiting)| format!("  GIL held {:.0} %, wanted by {waiting:.1}", held * 100.0));
     let threads = gauges.threads;
     let lock_waiters = gauges.lock.map(|_| format!(", {} wait for the GIL", threads.lock));
     let held = gauges.held.map(|micros| format!(", holds a thread for {micros:.0} µs"));

@@ -21,9 +21,13 @@ use anyhow::anyhow;
 use nix::sys::signal::Signal;
 use ratatui::crossterm::event;
 
-use super::super::{child, names::Names, plan, refusal};
+use super::{
+    super::{child, names::Names, plan, refusal},
+    waiting::Waiting,
+};
 use crate::{
     process::ending::Witness,
+    profile::{ProcessId, ThreadId},
     sampler::{self, Control, History, Live, Now, Origin, Recording, Watched},
     sys::clock,
     task::Pid,
@@ -47,8 +51,10 @@ pub(super) enum Event {
     LetGo,
     /// All updates have been sent.
     Over(anyhow::Result<Over>),
-    /// A source file was read.
+    /// A source file was read, or could not be.
     Source(super::source::Read),
+    /// A file was written, or could not be, in a sentence.
+    Saved(String),
 }
 
 impl From<Signal> for Event {
@@ -63,6 +69,15 @@ pub(super) struct Over {
     pub(super) ending: Option<Ending>,
     /// Kept, for it holds the files of the targets within reach.
     pub(super) recording: Option<Recording>,
+}
+
+/// What the thread that shows hears, and what it may say.
+pub(super) struct Following {
+    pub(super) inbox: Receiver<Event>,
+    pub(super) events: Sender<Event>,
+    pub(super) control: Arc<Control>,
+    /// Whether every thread has been let go.
+    pub(super) is_let_go: bool,
 }
 
 /// What the sampler sends.
@@ -84,7 +99,7 @@ pub(super) fn start(
     let control = Arc::<Control>::default();
     // Taken hold of before they can end.
     let witnesses = targets.iter().filter_map(|&pid| Some((pid, Witness::of(pid).ok()?))).collect();
-    let namer = Namer { names: Names::default(), witnesses, child };
+    let namer = Namer { witnesses, child, ..Namer::default() };
     let (options, delay) = (options(job), job.delay);
     let (watched, let_go) = (Arc::clone(&control), events.clone());
     thread::spawn(move || {
@@ -134,9 +149,13 @@ pub(super) fn listen(events: &Sender<Event>) {
     });
 }
 
-/// What gives frames their names.
+/// What gives frames their names, and says what sleeping threads wait for.
+#[derive(Default)]
 struct Namer {
     names: Names,
+    waiting: Waiting,
+    /// Whose each thread is, by its number in the profile.
+    owners: Vec<ProcessId>,
     /// Of the processes that were named.
     witnesses: Vec<(Pid, Witness)>,
     child: Option<Pid>,
@@ -162,7 +181,11 @@ impl Namer {
         self.names.know(modules, &origins);
         let frames = part.frames().iter();
         let names = frames.map(|placed| self.names.of(&placed.frame, placed.process)).collect();
-        let threads = now.into_iter().map(thread_now).collect();
+        self.owners = part.threads().iter().map(|thread| thread.process).collect();
+        self.waiting.begin(&processes);
+        let owner = |ThreadId(id): ThreadId| self.owners.get(id as usize).copied();
+        let waits = self.waiting.of(&now, owner);
+        let threads = now.into_iter().zip(waits).map(thread_now).collect();
         let processes = processes.into_iter().map(process_now).collect();
         (Update { at, part, names, costs, threads, processes }, origins)
     }
@@ -197,9 +220,9 @@ impl Namer {
     }
 }
 
-fn thread_now(now: Now) -> ThreadNow {
+fn thread_now((now, wait): (Now, Option<String>)) -> ThreadNow {
     let Now { thread, tid, state, asleep_since } = now;
-    ThreadNow { thread, tid, state, asleep_since, wait: None }
+    ThreadNow { thread, tid, state, asleep_since, wait }
 }
 
 fn process_now(watched: Watched) -> ProcessNow {

@@ -70,7 +70,8 @@ fn read_at(place: &Place, file: &Path) -> io::Result<String> {
 fn open_below(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     // What is no regular file must not be waited for.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let directory =
+        open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&directory, path, how) {
         // Before Linux 5.6, and under a filter that does not know the call.
@@ -124,7 +125,10 @@ mod tests {
         assert_eq!(read("/out.py").unwrap_err(), "it is not there");
         assert_eq!(read("/app").unwrap_err(), "it is no regular file");
         assert_eq!(read("/none.py").unwrap_err(), "it is not there");
-        assert_eq!(super::read(&[], "a".to_owned()).text.unwrap_err(), "no process is there to ask");
+        assert_eq!(
+            super::read(&[], "a".to_owned()).text.unwrap_err(),
+            "no process is there to ask"
+        );
     }
 
     #[test]

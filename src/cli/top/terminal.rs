@@ -16,7 +16,7 @@ use nix::{
     unistd::isatty,
 };
 use ratatui::{
-    Terminal,
+    Terminal, TerminalOptions, Viewport,
     backend::{Backend, ClearType, CrosstermBackend},
     buffer::Buffer,
     crossterm::{
@@ -31,7 +31,10 @@ use ratatui::{
     layout::Rect,
 };
 
-use crate::tui::{Screen, view};
+use crate::tui::{
+    Screen,
+    view::{self, Look},
+};
 
 /// The size of a terminal that does not say: that of a serial line, mostly.
 const UNSAID: (u16, u16) = (80, 24);
@@ -44,10 +47,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, taken.
 pub(super) struct Taken {
-    terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
-    /// What is on it; `None` when that is not known.
-    shown: Option<Buffer>,
-    look: view::Look,
+    painter: Painter<File>,
 }
 
 /// Whether there is a terminal to draw on, and one to hear keys from.
@@ -101,12 +101,9 @@ fn give_back() {
 
 impl Taken {
     /// Take the terminal that standard output is.
-    pub(super) fn take(look: view::Look) -> io::Result<Self> {
+    pub(super) fn take(look: Look) -> io::Result<Self> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(BUFFER, out));
-        let options = ratatui::TerminalOptions { viewport: ratatui::Viewport::Fixed(area()) };
-        let terminal = Terminal::with_options(backend, options)?;
-        let mut taken = Self { terminal, shown: None, look };
+        let mut taken = Self { painter: Painter::new(out, look, area())? };
         taken.take_again()?;
         Ok(taken)
     }
@@ -115,19 +112,17 @@ impl Taken {
     /// it is gone.
     pub(super) fn take_again(&mut self) -> io::Result<()> {
         TAKEN.store(true, Ordering::SeqCst);
-        // What it was before is asked only where that is not known, so that
-        // it does not become what this program has made of it.
+        // Whoever had it meanwhile may have changed its modes, and these are
+        // those that it is to have again.
+        disable_raw_mode()?;
         enable_raw_mode()?;
-        let out = self.terminal.backend_mut();
-        execute!(out, EnterAlternateScreen, EnableMouseCapture, Hide)?;
-        self.resize()
+        execute!(self.painter.out(), EnterAlternateScreen, EnableMouseCapture, Hide)?;
+        self.painter.clear(area())
     }
 
     /// The terminal has another size, or what is on it is not known.
-    pub(super) fn resize(&mut self) -> io::Result<()> {
-        self.shown = None;
-        self.terminal.resize(area())?;
-        self.terminal.backend_mut().clear_region(ClearType::All)
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.painter.clear(area())
     }
 
     /// Give it back, stop this program as Ctrl-Z does, and when it goes on take
@@ -144,12 +139,47 @@ impl Taken {
         self.take_again()
     }
 
-    /// Show `screen`. Nothing is written where nothing has changed, nor after
-    /// the terminal was given back.
+    /// Show `screen`, unless the terminal was given back.
     pub(super) fn draw(&mut self, screen: &Screen) -> io::Result<()> {
-        if !TAKEN.load(Ordering::SeqCst) {
-            return Ok(());
-        }
+        if TAKEN.load(Ordering::SeqCst) { self.painter.draw(screen) } else { Ok(()) }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// What draws, and knows what it has drawn.
+struct Painter<W: Write> {
+    terminal: Terminal<CrosstermBackend<BufWriter<W>>>,
+    /// What is on the terminal; `None` when that is not known.
+    shown: Option<Buffer>,
+    look: Look,
+}
+
+impl<W: Write> Painter<W> {
+    fn new(out: W, look: Look, area: Rect) -> io::Result<Self> {
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(BUFFER, out));
+        let options = TerminalOptions { viewport: Viewport::Fixed(area) };
+        Ok(Self { terminal: Terminal::with_options(backend, options)?, shown: None, look })
+    }
+
+    const fn out(&mut self) -> &mut CrosstermBackend<BufWriter<W>> {
+        self.terminal.backend_mut()
+    }
+
+    /// Begin with an empty terminal of that size.
+    fn clear(&mut self, area: Rect) -> io::Result<()> {
+        self.shown = None;
+        self.terminal.resize(area)?;
+        self.out().clear_region(ClearType::All)
+    }
+
+    /// Show `screen`. Nothing is written where nothing has changed: ratatui
+    /// would at least hide the cursor each time.
+    fn draw(&mut self, screen: &Screen) -> io::Result<()> {
         view::draw(screen, self.look, &mut self.terminal.get_frame());
         let fresh = self.terminal.current_buffer_mut();
         if self.shown.as_ref() == Some(fresh) {
@@ -157,15 +187,83 @@ impl Taken {
             return Ok(());
         }
         self.shown = Some(fresh.clone());
-        queue!(self.terminal.backend_mut(), BeginSynchronizedUpdate)?;
+        queue!(self.out(), BeginSynchronizedUpdate)?;
         self.terminal.flush()?;
         self.terminal.swap_buffers();
-        execute!(self.terminal.backend_mut(), EndSynchronizedUpdate)
+        execute!(self.out(), EndSynchronizedUpdate)
     }
 }
 
-impl Drop for Taken {
-    fn drop(&mut self) {
-        give_back();
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
+    use super::*;
+    use crate::{
+        style::Paint,
+        tui::{
+            screen::{Body, Gauges, Tabs, Title},
+            view::Letters,
+        },
+    };
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Written(Rc<RefCell<Vec<u8>>>);
+
+    impl Written {
+        /// How many bytes were written since this was last asked.
+        fn take(&self) -> usize {
+            self.0.take().len()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn screen(watched: u64) -> Screen {
+        let watched = Duration::from_secs(watched);
+        Screen {
+            title: Title { command: "hot".to_owned(), watched, ..Title::default() },
+            gauges: Gauges::default(),
+            evidence: None,
+            tabs: Tabs::default(),
+            body: Body::Empty("nothing yet".to_owned()),
+            path: None,
+            keys: Vec::new(),
+            overlay: None,
+            filter: None,
+        }
+    }
+
+    #[test]
+    fn only_what_has_changed_is_written() {
+        let written = Written::default();
+        let look = Look { paint: Paint::Coloured, letters: Letters::Unicode };
+        let area = Rect::new(0, 0, 80, 24);
+        let mut painter = Painter::new(written.clone(), look, area).unwrap();
+        painter.clear(area).unwrap();
+        painter.draw(&screen(1)).unwrap();
+        assert!(written.take() > 50);
+        painter.draw(&screen(1)).unwrap();
+        assert_eq!(written.take(), 0);
+        painter.draw(&screen(2)).unwrap();
+        let second = written.take();
+        assert!((1..120).contains(&second), "{second} bytes for a second");
+        painter.draw(&screen(2)).unwrap();
+        assert_eq!(written.take(), 0);
+        // Whatever was on it is gone.
+        painter.clear(area).unwrap();
+        painter.draw(&screen(2)).unwrap();
+        assert!(written.take() > 50);
+        painter.clear(Rect::new(0, 0, 1, 1)).unwrap();
+        painter.draw(&screen(2)).unwrap();
     }
 }
