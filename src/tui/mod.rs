@@ -14,7 +14,10 @@
 
 pub mod population;
 pub mod screen;
+pub mod target;
 pub mod update;
+pub mod view;
 
 pub use screen::Screen;
+pub use target::Target;
 pub use update::Update;
