@@ -16,7 +16,10 @@ pub mod json;
 pub mod plain;
 pub mod population;
 pub mod screen;
+pub mod target;
 pub mod update;
+pub mod view;
 
 pub use screen::Screen;
+pub use target::Target;
 pub use update::Update;
