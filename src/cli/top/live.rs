@@ -73,7 +73,11 @@ pub(super) fn show(
         exit_on_end: job.exit_on_end,
     };
     live.resize();
-    live.run(first)
+    let done = live.run(first);
+    // The thread that listens for keys does so to the end: what is typed from
+    // now on is for whoever has the terminal next, so that is soon.
+    live.following.leave();
+    done
 }
 
 struct Live<'a> {
