@@ -12,8 +12,10 @@
 //! this is pure: it asks nobody for the time, reads no file and knows neither
 //! the sampler nor the terminal.
 
+pub mod evidence;
 pub mod population;
 pub mod screen;
+pub mod tabs;
 pub mod update;
 
 pub use screen::Screen;
