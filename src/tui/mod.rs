@@ -16,7 +16,10 @@ pub mod evidence;
 pub mod population;
 pub mod screen;
 pub mod tabs;
+pub mod target;
 pub mod update;
+pub mod view;
 
 pub use screen::Screen;
+pub use target::Target;
 pub use update::Update;

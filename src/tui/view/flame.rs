@@ -1,0 +1,132 @@
+//! An icicle graph: the root on top, callees below their callers.
+
+use ratatui::style::{Modifier, Style};
+
+use super::{
+    Letters,
+    canvas::Canvas,
+    cells::{self, Cut},
+    numbers,
+};
+use crate::{
+    style::{Paint, Role},
+    tui::{
+        screen::{Flame, FlameBox},
+        target::Target,
+    },
+};
+
+/// A box of fewer cells than this has no room for its share.
+const SHARE: usize = 16;
+
+/// The columns of a box on a terminal of this width: from the first, to before
+/// the last. Boxes that touch have an edge in common, and so do not overlap.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "terminals have fewer than 2^16 columns, and what is no share becomes one"
+)]
+fn columns(shown: &FlameBox, width: usize) -> (usize, usize) {
+    let column = |share: f64| (share.clamp(0.0, 1.0) * width as f64).round() as usize;
+    (column(shown.from), column(shown.to))
+}
+
+/// Draw `flame`.
+pub(super) fn draw(flame: &Flame, canvas: &mut Canvas<'_>) {
+    draw_heading(flame, canvas);
+    let (width, height) = (canvas.width(), canvas.height());
+    for (index, shown) in flame.boxes.iter().enumerate() {
+        let row = shown.depth.checked_sub(flame.top).map(|row| row.saturating_add(1));
+        let Some(row) = row.filter(|&row| row < height) else { continue };
+        let (from, to) = columns(shown, width);
+        if from < to {
+            draw_box(shown, index == flame.chosen, (row, from, to), canvas);
+        }
+    }
+}
+
+fn draw_heading(flame: &Flame, canvas: &mut Canvas<'_>) {
+    let faint = canvas.style(Role::Faint);
+    let (width, letters) = (canvas.width(), canvas.letters());
+    let mut left = 1;
+    if !flame.above.is_empty() {
+        let arrow = match letters {
+            Letters::Unicode => " → ",
+            Letters::Ascii => " -> ",
+        };
+        let above = flame.above.join(arrow) + arrow;
+        let text = cells::fit(&above, width.saturating_sub(2), Cut::Start, letters);
+        left = canvas.put((1, 0), width, text.trim_end(), faint) + 2;
+    }
+    let mut legend = String::new();
+    if flame.top > 0 {
+        legend = format!("{} rows above", flame.top);
+    }
+    if flame.boxes.iter().any(|shown| shown.asleep) {
+        legend += if legend.is_empty() { "~ asleep" } else { "  ~ asleep" };
+    }
+    if left + legend.len() < width {
+        canvas.put_right((width - 1, 0), width, &legend, faint);
+    }
+}
+
+/// Draw a box: its left edge, and its name and share as far as there is room.
+fn draw_box(
+    shown: &FlameBox,
+    chosen: bool,
+    (row, from, to): (usize, usize, usize),
+    canvas: &mut Canvas<'_>,
+) {
+    let letters = canvas.letters();
+    let mark = match () {
+        () if chosen => ">",
+        () if shown.found => "*",
+        () if letters == Letters::Ascii => "|",
+        () => "▏",
+    };
+    let style = style(shown, chosen, canvas);
+    let room = to - from - 1;
+    let share = numbers::percent(shown.share);
+    let asleep = if shown.asleep { "~" } else { "" };
+    let label = if room >= SHARE {
+        let name = room - share.len() - asleep.len() - 1;
+        let name = cells::fit(&shown.name, name, Cut::Middle, letters);
+        format!("{asleep}{name} {share}")
+    } else {
+        let name = cells::fit(&shown.name, room.saturating_sub(asleep.len()), Cut::Middle, letters);
+        format!("{asleep}{name}")
+    };
+    canvas.put((from, row), 1, mark, style);
+    canvas.put((from + 1, row), room, &label, style);
+    canvas.tint(row, from, to, style);
+}
+
+/// Warm for what runs, cool for what sleeps.
+fn style(shown: &FlameBox, chosen: bool, canvas: &Canvas<'_>) -> Style {
+    let role = if shown.asleep { Role::Waiting } else { Role::Running };
+    let mut style = match canvas.paint() {
+        // The terminal's own foreground is unlike every other box.
+        _ if chosen => canvas.style(Role::Strong).add_modifier(Modifier::REVERSED),
+        Paint::Coloured => canvas.style(role).add_modifier(Modifier::REVERSED),
+        Paint::Plain => Style::new().add_modifier(Modifier::UNDERLINED),
+    };
+    if shown.found {
+        style = style.add_modifier(Modifier::BOLD);
+    }
+    if shown.native {
+        style = style.add_modifier(Modifier::ITALIC);
+    }
+    style
+}
+
+/// What a click in the graph means, in a row of the body. Of boxes in one
+/// place it is the last that is seen.
+pub(super) fn hit(flame: &Flame, width: usize, (column, row): (usize, usize)) -> Option<Target> {
+    let depth = flame.top.checked_add(row)?;
+    let at = |shown: &FlameBox| {
+        let (from, to) = columns(shown, width);
+        shown.depth == depth && (from..to).contains(&column)
+    };
+    flame.boxes.iter().rposition(at).map(Target::FlameBox)
+}
