@@ -12,10 +12,12 @@
 //! this is pure: it asks nobody for the time, reads no file and knows neither
 //! the sampler nor the terminal.
 
+pub mod evidence;
 pub mod json;
 pub mod plain;
 pub mod population;
 pub mod screen;
+pub mod tabs;
 pub mod target;
 pub mod update;
 pub mod view;
