@@ -69,7 +69,7 @@ pub(super) struct Over {
     pub(super) ending: Option<Ending>,
     /// Kept, for it holds the files of the targets within reach.
     #[expect(dead_code, reason = "it is to be dropped later")]
-    pub(super) recording: Option<Recording>,
+    pub(super) recording: Option<Box<Recording>>,
 }
 
 /// What the thread that shows hears, and what it may say.
@@ -84,7 +84,7 @@ pub(super) struct Following {
 /// What the sampler sends.
 enum Message {
     Live(Box<Live>),
-    Over(Result<Recording, sampler::Error>),
+    Over(Result<Box<Recording>, sampler::Error>),
     /// It broke off.
     Broken,
 }
@@ -109,7 +109,8 @@ pub(super) fn start(
         };
         let watch = || sampler::watch(&targets, &options, &watched, delay, Box::new(tell));
         let result = panic::catch_unwind(AssertUnwindSafe(watch));
-        let _ = lives.send(result.map_or(Message::Broken, Message::Over));
+        let _ =
+            lives.send(result.map_or(Message::Broken, |done| Message::Over(done.map(Box::new))));
         let _ = let_go.send(Event::LetGo);
     });
     let events = events.clone();
@@ -191,7 +192,7 @@ impl Namer {
         (Update { at, part, names, costs, threads, processes }, origins)
     }
 
-    fn over(&self, result: Result<Recording, sampler::Error>) -> anyhow::Result<Over> {
+    fn over(&self, result: Result<Box<Recording>, sampler::Error>) -> anyhow::Result<Over> {
         match result {
             Ok(recording) => {
                 let ending = recording.targets_ended.then(|| self.ending());

@@ -143,13 +143,11 @@ impl Live<'_> {
                 if terminal::has_hung_up() {
                     return Ok(Next::Leave);
                 }
-                return Ok(Next::Stay);
+                let request = self.state.wanted();
+                return Ok(request.map_or(Next::Stay, |request| self.obey(request)));
             }
             Event::Source(read) => {
-                self.state.source(&read.file, read.text.as_ref().ok().cloned());
-                if let Err(why) = read.text {
-                    self.state.tell(format!("{} cannot be read: {why}", read.file));
-                }
+                self.state.source(&read.file, read.text.ok());
                 return Ok(Next::Stay);
             }
             Event::Saved(text) => {
