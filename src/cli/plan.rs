@@ -276,17 +276,6 @@ pub(super) fn place(path: &Path) -> Place {
     }
 }
 
-/// What the ends of files' names tell.
-const NAMES: [(&str, Format); 7] = [
-    (".svg", Format::Flamegraph),
-    (".folded", Format::Collapsed),
-    (".collapsed", Format::Collapsed),
-    (".txt", Format::Collapsed),
-    (".raw", Format::Collapsed),
-    (".speedscope.json", Format::Speedscope),
-    (".trace.json", Format::ChromeTrace),
-];
-
 /// The format that was asked for, or the one that the file's name tells.
 fn format(
     place: &Place,
@@ -300,10 +289,7 @@ fn format(
         FormatName::Chrometrace => Format::ChromeTrace,
     });
     let Place::File(path) = place else { return Ok(asked.unwrap_or(Format::Flamegraph)) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let told =
-        NAMES.iter().find(|(end, _)| name.strip_suffix(end).is_some_and(|it| !it.is_empty()));
-    let told = told.map(|&(_, format)| format);
+    let told = Format::told_by(&path.file_name().unwrap_or_default().to_string_lossy());
     let shown = path.display();
     match (asked, told) {
         (Some(asked), Some(told)) if asked != told => {

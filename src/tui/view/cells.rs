@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_could_fool_a_terminal_is_spelt_out() {
-        let clean = |text| clean(text, Letters::Unicode).into_owned();
+        let clean = |text: &str| clean(text, Letters::Unicode).into_owned();
         assert_eq!(clean("a\x1b[2Jb\u{7f}"), "a\\x1b[2Jb\\x7f");
         assert_eq!(clean("\u{301}a"), "\\u{301}a");
         assert_eq!(clean(&format!("e{}!", "\u{301}".repeat(99))), "e\u{301}\u{301}\u{301}!");
