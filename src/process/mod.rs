@@ -4,6 +4,7 @@ pub mod access;
 pub mod children;
 mod memory;
 mod roots;
+mod throttling;
 mod waits;
 
 use std::{
@@ -22,6 +23,7 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use throttling::Throttling;
 pub use waits::Waits;
 
 use crate::{

@@ -26,6 +26,7 @@ use std::{
 pub use live::{Live, Now, Watched};
 pub use once::{capture, dump};
 pub use recorder::{record, watch};
+pub use waiting::wait;
 
 use crate::{
     module::Modules,

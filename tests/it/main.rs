@@ -39,3 +39,5 @@ mod target;
 mod tidy;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+#[cfg(target_arch = "x86_64")]
+mod waits;
