@@ -5,6 +5,7 @@ pub mod children;
 pub mod ending;
 mod memory;
 mod roots;
+mod throttling;
 mod waits;
 
 use std::{
@@ -23,6 +24,7 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use throttling::Throttling;
 pub use waits::Waits;
 
 use crate::{

@@ -1,26 +1,39 @@
-//! What the threads of a dump wait for.
+//! What threads wait for, as long as they do.
 
 use crate::{
     capture::{ARGUMENTS, Gate, Look},
     process::Waits,
     snapshot::{Architecture, Registers},
-    task::{Lock, Pid, State, Syscall, Tid},
+    task::{Lock, State, Syscall, Tid},
     wait::{RuntimeLock, Wait},
 };
+
+/// What a thread of the process of `waits` waits for now, which was last seen
+/// to have so much to do with the interpreter lock; `None` if it runs, or does
+/// not stay where it is for as long as it takes to look.
+///
+/// It opens files of the thread's: for a look at hundreds of threads twice a
+/// second, not for each sample.
+pub fn wait(waits: &mut Waits, tid: Tid, lock: Lock) -> Option<Wait> {
+    let Look::Asleep(state, registers) = Gate::open(waits.pid(), tid).ok()?.look() else {
+        return None;
+    };
+    of(waits, tid, (state, &registers), lock)
+}
 
 /// What a thread waits for, which was seen in `state` with these `registers`;
 /// `None` if it is in no system call, or in another one by now: then what its
 /// arguments mean cannot be read any more.
 pub(super) fn of(
     waits: &mut Waits,
-    (pid, tid): (Pid, Tid),
+    tid: Tid,
     (state, registers): (State, &Registers),
     lock: Lock,
 ) -> Option<Wait> {
     let State::Blocked(call) = state else { return None };
     let arguments = arguments(registers)?;
     let wait = waits.of(tid, call, arguments);
-    let Look::Asleep(State::Blocked(now), after) = Gate::open(pid, tid).ok()?.look() else {
+    let Look::Asleep(State::Blocked(now), after) = Gate::open(waits.pid(), tid).ok()?.look() else {
         return None;
     };
     let sp = Architecture::HOST.sp();

@@ -80,7 +80,7 @@ impl Socket {
             "local": self.local.as_ref().map(Place::json),
             "remote": self.remote.as_ref().map(Place::json),
             "state": self.state.map(Connection::name),
-            "accepted": !self.unaccepted,
+            "unaccepted": self.unaccepted,
             "waiting": self.queue.map(|queue| queue.waiting),
             "backlog": self.queue.and_then(|queue| queue.limit),
             "peers": self.peer.json(),

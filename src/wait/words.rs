@@ -304,3 +304,177 @@ impl Display for Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::task::{Pid, Syscall, Tid};
+
+    fn wait(call: libc::c_long) -> Wait {
+        Wait::bare(Syscall(u32::try_from(call).unwrap()))
+    }
+
+    fn on(call: libc::c_long, fd: i32, object: Object) -> Wait {
+        Wait { descriptor: Some(Descriptor { fd, object }), ..wait(call) }
+    }
+
+    fn party(pid: i32, command: &str) -> Party {
+        Party { pid: Pid(pid), command: command.to_owned() }
+    }
+
+    fn parties(others: Vec<Party>) -> Parties {
+        Parties { others, ..Parties::default() }
+    }
+
+    fn check(wait: &Wait, line: &str) {
+        assert_eq!(wait.to_string(), line);
+        assert_eq!(wait.json()["text"], line);
+    }
+
+    #[test]
+    fn descriptors() {
+        let file = Object::File("/srv/a\x1b[2J b".to_owned());
+        check(&on(libc::SYS_read, 3, file), "read(3) of /srv/a\\x1b[2J b");
+        check(&on(libc::SYS_close, 3, Object::Unknown), "close(3)");
+        let pipe = |end, others| Object::Pipe { inode: 1234, end, others };
+        let redis = || party(812, "redis-server *:6379");
+        check(
+            &on(libc::SYS_read, 3, pipe(End::Reading, parties(vec![redis()]))),
+            "read(3) of pipe [1234] from PID 812 redis-server",
+        );
+        let crowd = Parties { others: vec![redis(), redis()], more: 1, own: true };
+        check(
+            &on(libc::SYS_write, 4, pipe(End::Writing, crowd)),
+            "write(4) of pipe [1234] to PID 812 redis-server and 2 others",
+        );
+        let own = Parties { own: true, ..Parties::default() };
+        let line = "read(3) of pipe [1234] from this process itself";
+        check(&on(libc::SYS_read, 3, pipe(End::Reading, own)), line);
+        let unknown = pipe(End::Reading, Parties::default());
+        check(&on(libc::SYS_read, 3, unknown), "read(3) of pipe [1234]");
+        let count = Count { number: 12, more: false };
+        let timeout = Some(Timeout::After(Duration::from_millis(100)));
+        let epoll = on(libc::SYS_epoll_wait, 5, Object::Epoll(count));
+        check(&Wait { timeout, ..epoll.clone() }, "epoll_wait(5) on 12 descriptors, 100 ms");
+        let timeout = Some(Timeout::After(Duration::ZERO));
+        check(&Wait { timeout, ..epoll }, "epoll_wait(5) on 12 descriptors, 0 ms");
+        let more = Object::Epoll(Count { number: 1, more: true });
+        check(&on(libc::SYS_epoll_wait, 5, more), "epoll_wait(5) on at least 1 descriptor");
+        let due = Some(Duration::from_millis(2500));
+        let line = "read(9) of timerfd, due in 2.5 s";
+        check(&on(libc::SYS_read, 9, Object::TimerFd { due }), line);
+        let signals = Object::SignalFd(1 << 1 | 1 << 39);
+        check(&on(libc::SYS_read, 9, signals), "read(9) of signalfd for SIGINT, signal 40");
+        let evil = Object::PidFd(Some(party(7, "/bin/\u{202e}x")));
+        check(&on(libc::SYS_waitid, 9, evil), "waitid(9) of pidfd of PID 7 \\u{202e}x");
+    }
+
+    fn socket(protocol: Protocol, local: &str, remote: Option<&str>) -> Socket {
+        let place = |text: &str| Place::Inet(text.parse().unwrap());
+        Socket {
+            protocol: Some(protocol),
+            local: Some(place(local)),
+            remote: remote.map(place),
+            ..Socket::unknown(77)
+        }
+    }
+
+    #[test]
+    fn sockets() {
+        let helper = || parties(vec![party(17380, "python3 bin/helpers.py upstream")]);
+        let state = Some(Connection::Established);
+        let tcp = socket(Protocol::Tcp, "127.0.0.1:41552", Some("127.0.0.1:9109"));
+        let tcp = Socket { state, peer: helper(), ..tcp };
+        check(
+            &on(libc::SYS_recvfrom, 16, Object::Socket(tcp.clone())),
+            "recvfrom(16) of tcp 127.0.0.1:41552 -> 127.0.0.1:9109 established, PID 17380 helpers.py",
+        );
+        let wanting = Socket { unaccepted: true, ..tcp };
+        check(
+            &on(libc::SYS_recvfrom, 16, Object::Socket(wanting)),
+            "recvfrom(16) of tcp 127.0.0.1:41552 -> 127.0.0.1:9109 established, PID 17380 helpers.py, not accepted yet",
+        );
+        let queue = |limit| Some(Queue { waiting: 3, limit });
+        let state = Some(Connection::Listening);
+        let listens = Socket { state, ..socket(Protocol::Tcp, "0.0.0.0:8080", None) };
+        let full = Socket { queue: queue(Some(128)), ..listens.clone() };
+        check(
+            &on(libc::SYS_accept4, 6, Object::Socket(full)),
+            "accept4(6) of tcp 0.0.0.0:8080 listening, 3 of 128 wait",
+        );
+        let full = Socket { queue: queue(None), ..listens };
+        check(
+            &on(libc::SYS_accept4, 6, Object::Socket(full)),
+            "accept4(6) of tcp 0.0.0.0:8080 listening, 3 wait",
+        );
+        let path = Some(Place::Path("@a\nb".to_owned()));
+        let unix = Socket {
+            protocol: Some(Protocol::UnixStream),
+            remote: path,
+            state: Some(Connection::Established),
+            ..Socket::unknown(77)
+        };
+        let line = "recvmsg(6) of unix stream -> @a\\nb";
+        check(&on(libc::SYS_recvmsg, 6, Object::Socket(unix)), line);
+        let unknown = Object::Socket(Socket::unknown(77));
+        check(&on(libc::SYS_recvmsg, 6, unknown), "recvmsg(6) of socket [77]");
+        let state = Some(Connection::Established);
+        let dns = socket(Protocol::Udp, "[::1]:40000", Some("[::1]:53"));
+        let dns = Descriptor { fd: 21, object: Object::Socket(Socket { state, ..dns }) };
+        let subject = Subject::Poll(Polled { count: 1, first: vec![dns] });
+        let timeout = Some(Timeout::After(Duration::from_secs(5)));
+        check(
+            &Wait { subject, timeout, ..wait(libc::SYS_poll) },
+            "poll of 1: udp [::1]:40000 -> [::1]:53 (fd 21), 5.0 s",
+        );
+    }
+
+    #[test]
+    fn what_is_no_descriptor() {
+        let of = |call, subject| Wait { subject, ..wait(call) };
+        let holder = Some(party(20041, "/usr/bin/python3.11 bin/helpers.py flocker"));
+        let lock = |kind, range| {
+            Subject::Lock(FileLock { kind, exclusive: Some(true), range, holder: holder.clone() })
+        };
+        let audit = |call, subject| {
+            let object = Object::File("/run/audit.log".to_owned());
+            Wait { subject, ..on(call, 17, object) }
+        };
+        check(
+            &audit(libc::SYS_flock, lock(LockKind::Flock, None)),
+            "flock(17, exclusive) of /run/audit.log, held by PID 20041 helpers.py",
+        );
+        check(
+            &audit(libc::SYS_fcntl, lock(LockKind::Posix, Some((120, Some(127))))),
+            "fcntl(17, exclusive, bytes 120 to 127) of /run/audit.log, held by PID 20041 helpers.py",
+        );
+        let futex = |futex| of(libc::SYS_futex, Subject::Futex(futex));
+        check(&futex(Futex::Plain), "futex");
+        check(&futex(Futex::Mutex(Tid(812))), "futex: pthread mutex owned by thread 812");
+        let gil = RuntimeLock { name: "the GIL".to_owned(), owner: Some(Tid(7)) };
+        let timeout = Some(Timeout::At(Some(Duration::from_micros(4200))));
+        check(
+            &Wait { timeout, ..futex(Futex::Plain) }.for_runtime(gil.clone()),
+            "futex: the GIL, held by thread 7, 4.2 ms left",
+        );
+        assert_eq!(wait(libc::SYS_read).for_runtime(gil), wait(libc::SYS_read));
+        let timeout = Some(Timeout::After(Duration::from_millis(50)));
+        let sleep = of(libc::SYS_clock_nanosleep, Subject::Time);
+        check(&Wait { timeout, ..sleep.clone() }, "clock_nanosleep 50 ms");
+        check(&Wait { timeout: Some(Timeout::At(None)), ..sleep }, "clock_nanosleep");
+        let child = |child| of(libc::SYS_wait4, Subject::Child(child));
+        check(&child(Child::Any), "wait4 for any child");
+        check(&child(Child::One { number: 123, party: None }), "wait4 for child 123");
+        let inside = Child::One { number: 2, party: Some(party(4711, "sleep 9")) };
+        check(&child(inside), "wait4 for child 2, PID 4711 sleep");
+        let first = (3..11).map(Descriptor::unknown).collect();
+        check(
+            &of(libc::SYS_select, Subject::Poll(Polled { count: 20, first })),
+            "select of 20: fd 3; fd 4; fd 5; 17 more",
+        );
+        let many = of(libc::SYS_rt_sigtimedwait, Subject::Signals(u64::MAX));
+        check(&many, "rt_sigtimedwait for 64 signals");
+    }
+}

@@ -41,3 +41,5 @@ mod tidy;
 mod top;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+#[cfg(target_arch = "x86_64")]
+mod waits;

@@ -86,6 +86,11 @@ impl Waits {
         }
     }
 
+    /// The process whose threads these are.
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// A new moment begins: what was only true in the one before is dropped.
     pub fn begin(&mut self) {
         self.round = Round::default();
