@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Key, Node, Placed, Process, Profile, Spent, Thread, Throttled, Weight};
+use super::{Key, Node, Placed, Process, ProcessId, Profile, Spent, Thread, Throttled, Weight};
 
 /// A sample, or several alike of one thread without another between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,11 @@ impl Part {
     /// The frames that are new: their ids follow those of the part before.
     pub fn frames(&self) -> &[Placed] {
         &self.frames
+    }
+
+    /// How a process has been throttled; `None` where no limit is in sight.
+    pub fn throttled(&self, process: ProcessId) -> Option<Throttled> {
+        self.throttled.get(process.0 as usize).copied().flatten()
     }
 
     /// All threads, by [`ThreadId`](super::ThreadId).
@@ -121,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         memory::Address,
-        profile::{ProcessId, ThreadId},
+        profile::ThreadId,
         stack::{CodeAddress, End, Frame, NativeFrame, Stack},
         task::{Lock, Pid, State, Tid},
     };

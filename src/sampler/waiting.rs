@@ -46,13 +46,6 @@ pub(super) fn of(
     Some(if lock == Lock::Wanted { wait.for_runtime(gil()) } else { wait })
 }
 
-/// What a thread waits for now: it is looked at anew. `None` if it is in no
-/// system call, or does not stay in the one that it was in.
-pub fn wait(waits: &mut Waits, pid: Pid, tid: Tid) -> Option<Wait> {
-    let Look::Asleep(state, registers) = Gate::open(pid, tid).ok()?.look() else { return None };
-    of(waits, (pid, tid), (state, &registers), Lock::Without)
-}
-
 fn arguments(registers: &Registers) -> Option<[u64; 6]> {
     let mut values = [0; 6];
     for (value, register) in values.iter_mut().zip(ARGUMENTS) {

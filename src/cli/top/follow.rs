@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     process::ending::Witness,
-    profile::{ProcessId, ThreadId},
+    profile::Part,
     sampler::{self, Control, History, Live, Now, Origin, Recording, Watched},
     sys::clock,
     task::Pid,
@@ -156,8 +156,6 @@ pub(super) fn listen(events: &Sender<Event>) {
 struct Namer {
     names: Names,
     waiting: Waiting,
-    /// Whose each thread is, by its number in the profile.
-    owners: Vec<ProcessId>,
     /// Of the processes that were named.
     witnesses: Vec<(Pid, Witness)>,
     child: Option<Pid>,
@@ -183,12 +181,10 @@ impl Namer {
         self.names.know(modules, &origins);
         let frames = part.frames().iter();
         let names = frames.map(|placed| self.names.of(&placed.frame, placed.process)).collect();
-        self.owners = part.threads().iter().map(|thread| thread.process).collect();
         self.waiting.begin(&processes);
-        let owner = |ThreadId(id): ThreadId| self.owners.get(id as usize).copied();
-        let waits = self.waiting.of(&now, owner);
+        let waits = self.waiting.of(&now, &part);
         let threads = now.into_iter().zip(waits).map(thread_now).collect();
-        let processes = processes.into_iter().map(process_now).collect();
+        let processes = processes.into_iter().map(|it| process_now(it, &part)).collect();
         (Update { at, part, names, costs, threads, processes }, origins)
     }
 
@@ -227,9 +223,10 @@ fn thread_now((now, wait): (Now, Option<String>)) -> ThreadNow {
     ThreadNow { thread, tid, state, asleep_since, wait }
 }
 
-fn process_now(watched: Watched) -> ProcessNow {
+fn process_now(watched: Watched, part: &Part) -> ProcessNow {
     let Watched { process, pid, runtime } = watched;
-    ProcessNow { process, pid, runtime, throttled: None }
+    let throttled = part.throttled(process).map(|it| (it.times, it.time));
+    ProcessNow { process, pid, runtime, throttled }
 }
 
 /// The time of day here, or, where that is not known, in Greenwich.

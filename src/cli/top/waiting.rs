@@ -6,9 +6,9 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     process::Waits,
-    profile::{ProcessId, ThreadId},
+    profile::{Part, ProcessId, ThreadId},
     sampler::{self, Now, Watched},
-    task::{Pid, State},
+    task::{Lock, State},
     wait::Timeout,
 };
 
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 64;
 /// What is known of the threads that sleep.
 #[derive(Default)]
 pub(super) struct Waiting {
-    processes: FxHashMap<ProcessId, (Pid, Waits)>,
+    processes: FxHashMap<ProcessId, Waits>,
     /// By thread: since when it has slept when it was looked at, and what for.
     known: FxHashMap<ThreadId, (Option<Duration>, Option<String>)>,
 }
@@ -27,23 +27,19 @@ pub(super) struct Waiting {
 impl Waiting {
     /// These are the processes that are watched now.
     pub(super) fn begin(&mut self, watched: &[Watched]) {
-        self.processes
-            .retain(|id, (pid, _)| watched.iter().any(|it| it.process == *id && it.pid == *pid));
+        self.processes.retain(|id, waits| {
+            watched.iter().any(|it| it.process == *id && it.pid == waits.pid())
+        });
         for it in watched {
-            self.processes.entry(it.process).or_insert_with(|| (it.pid, Waits::new(it.pid)));
-        }
-        for (_, waits) in self.processes.values_mut() {
-            waits.begin();
+            self.processes.entry(it.process).or_insert_with(|| Waits::new(it.pid)).begin();
         }
     }
 
-    /// What each of `threads` waits for, `process` telling whose each is. One
-    /// that has slept since it was looked at is not looked at again.
-    pub(super) fn of(
-        &mut self,
-        threads: &[Now],
-        process: impl Fn(ThreadId) -> Option<ProcessId>,
-    ) -> Vec<Option<String>> {
+    /// What each of `threads` waits for, as `part` tells whose each is. One that
+    /// has slept since it was looked at is not looked at again.
+    pub(super) fn of(&mut self, threads: &[Now], part: &Part) -> Vec<Option<String>> {
+        let locks: FxHashMap<ThreadId, Lock> =
+            part.samples.iter().map(|sample| (sample.key.thread, sample.key.lock)).collect();
         let mut known = FxHashMap::default();
         let mut left = AT_ONCE;
         let mut texts = Vec::with_capacity(threads.len());
@@ -55,7 +51,9 @@ impl Waiting {
                 (Some((_, text)), true) => Some(text),
                 (None, true) if left > 0 => {
                     left -= 1;
-                    Some(process(now.thread).and_then(|process| self.look(process, now)))
+                    let thread = part.threads().get(now.thread.0 as usize);
+                    let lock = locks.get(&now.thread).copied().unwrap_or_default();
+                    Some(thread.and_then(|thread| self.look(thread.process, now, lock)))
                 }
                 _ => None,
             };
@@ -69,9 +67,8 @@ impl Waiting {
         texts
     }
 
-    fn look(&mut self, process: ProcessId, now: &Now) -> Option<String> {
-        let (pid, waits) = self.processes.get_mut(&process)?;
-        let mut wait = sampler::wait(waits, *pid, now.tid)?;
+    fn look(&mut self, process: ProcessId, now: &Now, lock: Lock) -> Option<String> {
+        let mut wait = sampler::wait(self.processes.get_mut(&process)?, now.tid, lock)?;
         // How much is left changes all the time, and since when it has slept is
         // told beside it.
         if matches!(wait.timeout, Some(Timeout::At(_))) {
