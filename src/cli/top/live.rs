@@ -116,7 +116,10 @@ impl Live<'_> {
                 // This end holds a sender of its own.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            self.draw().context("the terminal cannot be drawn on")?;
+            match self.draw() {
+                Err(_) if terminal::has_hung_up() => return Ok(()),
+                drawn => drawn.context("the terminal cannot be drawn on")?,
+            }
             next = self.following.inbox.recv_timeout(STILL_THERE);
         }
     }
