@@ -8,13 +8,14 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
 
 use crate::{
-    target::{Target, alone, build, together},
+    target::{Target, alone, build, together, until},
     terminal::Terminal,
 };
 
@@ -279,13 +280,15 @@ fn a_program_that_becomes_another_is_followed() {
 #[test]
 fn a_command_is_started_watched_and_ended() {
     let _together = together();
-    let program = build("hot.c", &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pid");
     let mut command = Command::new(SPY);
-    // It ends when nothing is to be read, so something must be.
-    command.args(["top", "--", "sh", "-c", "sleep 1000 | \"$0\""]).arg(&program);
+    command.args(["top", "--", "sh", "-c", "echo $$ >\"$0\"; while :; do :; done"]).arg(&file);
     let terminal = Terminal::start(&command, USUAL);
     terminal.shows("sh -c");
+    let started = until("it is started", || fs::read_to_string(&file).ok()?.trim().parse().ok());
     leaves(terminal);
+    assert_eq!(kill(Pid::from_raw(started), None), Err(Errno::ESRCH), "it was ended");
 
     let mut command = Command::new(SPY);
     command.args(["top", "--", "sh", "-c", "exit 3"]);

@@ -94,9 +94,12 @@ fn give_back() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    let mut out = io::stdout();
-    let _ = execute!(out, EndSynchronizedUpdate, DisableMouseCapture, LeaveAlternateScreen, Show);
+    let _ = write_back(&mut io::stdout());
     let _ = disable_raw_mode();
+}
+
+fn write_back(out: &mut impl Write) -> io::Result<()> {
+    execute!(out, EndSynchronizedUpdate, DisableMouseCapture, LeaveAlternateScreen, Show)
 }
 
 impl Taken {
@@ -240,6 +243,26 @@ mod tests {
             keys: Vec::new(),
             overlay: None,
             filter: None,
+        }
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        give_back_before_panics();
+        TAKEN.store(true, Ordering::SeqCst);
+        let other = std::thread::spawn(|| panic!("as it should"));
+        assert!(other.join().is_err());
+        assert!(!TAKEN.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn all_that_was_taken_is_given_back() {
+        let mut written = Vec::new();
+        write_back(&mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        // The other screen, the mouse, the cursor, the update as a whole.
+        for mode in ["?1049l", "?1000l", "?1006l", "?25h", "?2026l"] {
+            assert!(text.contains(mode), "{mode} in {text:?}");
         }
     }
 
