@@ -49,7 +49,8 @@ pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, 
     let mut waits = Waits::new(target);
     let wait = |(tid, sample): &(Tid, Sample)| {
         let seen = (sample.state, &sample.registers);
-        waiting::of(&mut waits, *tid, seen, sample.facts.lock)
+        let gate = Gate::open(target, *tid).ok()?;
+        waiting::of(&mut waits, (*tid, &gate), seen, sample.facts.lock)
     };
     let waiting: Vec<_> = looked.threads.iter().map(wait).collect();
     for ((tid, sample), wait) in looked.threads.into_iter().zip(waiting) {

@@ -15,10 +15,9 @@ use crate::{
 /// It opens files of the thread's: for a look at hundreds of threads twice a
 /// second, not for each sample.
 pub fn wait(waits: &mut Waits, tid: Tid, lock: Lock) -> Option<Wait> {
-    let Look::Asleep(state, registers) = Gate::open(waits.pid(), tid).ok()?.look() else {
-        return None;
-    };
-    of(waits, tid, (state, &registers), lock)
+    let gate = Gate::open(waits.pid(), tid).ok()?;
+    let Look::Asleep(state, registers) = gate.look() else { return None };
+    of(waits, (tid, &gate), (state, &registers), lock)
 }
 
 /// What a thread waits for, which was seen in `state` with these `registers`;
@@ -26,16 +25,14 @@ pub fn wait(waits: &mut Waits, tid: Tid, lock: Lock) -> Option<Wait> {
 /// arguments mean cannot be read any more.
 pub(super) fn of(
     waits: &mut Waits,
-    tid: Tid,
+    (tid, gate): (Tid, &Gate),
     (state, registers): (State, &Registers),
     lock: Lock,
 ) -> Option<Wait> {
     let State::Blocked(call) = state else { return None };
     let arguments = arguments(registers)?;
     let wait = waits.of(tid, call, arguments);
-    let Look::Asleep(State::Blocked(now), after) = Gate::open(waits.pid(), tid).ok()?.look() else {
-        return None;
-    };
+    let Look::Asleep(State::Blocked(now), after) = gate.look() else { return None };
     let sp = Architecture::HOST.sp();
     let same = same(call, now) && after.get(sp) == registers.get(sp);
     if !same || self::arguments(&after) != Some(arguments) {

@@ -1,10 +1,12 @@
 //! What blocked threads wait for: each of the objects, exactly.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::{
     observer::run,
-    target::{Target, together, until},
+    target::{Target, build, is_root, together, until},
 };
 
 /// The threads of `target`, as `dump --json` has them.
@@ -43,6 +45,22 @@ const CALLS: [(&str, &str); 25] = [
     ("join", "futex"),
 ];
 
+/// The same once each of them waits as it is to.
+fn waiting(target: &Target) -> Vec<Value> {
+    until("each waits as it should", || {
+        let threads = threads(target);
+        let is_there = |&(name, call): &(&str, &str)| {
+            let mut named = threads.iter().filter(|thread| thread["name"] == name);
+            // Before that a thread waits for the others to have begun.
+            named.any(|it| {
+                it["syscall"] == call
+                    && (call != "futex" || it["wait"]["futex"]["thread"] != Value::Null)
+            })
+        };
+        CALLS.iter().all(is_there).then_some(threads)
+    })
+}
+
 /// What one wait is said to be, without the times in it.
 fn text<'a>(threads: &'a [Value], name: &str) -> &'a str {
     let thread = threads.iter().find(|thread| thread["name"] == name);
@@ -58,18 +76,7 @@ fn each_wait_says_for_what() {
     let file = file.to_str().unwrap();
     let mut target = Target::start("blocked.c", &["-O2"], &[file]);
     let known = target.ask("report");
-    let threads = until("each waits as it should", || {
-        let threads = threads(&target);
-        let is_there = |&(name, call): &(&str, &str)| {
-            let mut named = threads.iter().filter(|thread| thread["name"] == name);
-            // Before that a thread waits for the others to have begun.
-            named.any(|it| {
-                it["syscall"] == call
-                    && (call != "futex" || it["wait"]["futex"]["thread"] != Value::Null)
-            })
-        };
-        CALLS.iter().all(is_there).then_some(threads)
-    });
+    let threads = waiting(&target);
     let check = |name: &str, expected: &str| {
         // `{word}` is what the program says of it.
         let mut expected = expected.to_owned();
@@ -144,5 +151,49 @@ fn each_wait_says_for_what() {
     };
     for left in [left("timerfd", "/object/due_seconds"), left("until", "/timeout_seconds")] {
         assert!((1.0..=100.0).contains(&left), "{left}");
+    }
+}
+
+/// In a namespace of their own threads and processes have other numbers there
+/// than here.
+#[test]
+fn numbers_are_ours_whatever_the_target_calls_them() {
+    if !is_root() {
+        return;
+    }
+    let _together = together();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("lock");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(build("blocked.c", &["-O2"])).arg(&file);
+    let mut target = Target::run(command).inside();
+    let known = target.ask("report");
+    let threads = waiting(&target);
+    let owner = threads.iter().find(|thread| thread["name"] == "owner").unwrap();
+    let owner = owner["tid"].as_u64().unwrap();
+    assert_ne!(owner, known["owner"]);
+    let mutex = format!("futex: pthread mutex owned by thread {owner}");
+    assert_eq!(text(&threads, "mutex"), mutex);
+    assert_eq!(text(&threads, "join"), format!("futex: the end of thread {owner}"));
+
+    // The child, as its number there says.
+    let there = |pid: u64| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+        numbers.split_whitespace().last().unwrap().parse::<u64>().unwrap()
+    };
+    let of = |name: &str, place: &str| {
+        let thread = threads.iter().find(|thread| thread["name"] == name).unwrap();
+        thread["wait"].pointer(place).and_then(Value::as_u64).unwrap()
+    };
+    assert_eq!(of("child", "/child/number"), known["waited"]);
+    for (name, place, word) in [
+        ("child", "/child/process/pid", "waited"),
+        ("pidfd", "/object/process/pid", "waited"),
+        ("tcp", "/object/peers/others/0/pid", "server"),
+        ("flock", "/lock/holder/pid", "holder"),
+        ("pipe_in", "/object/peers/others/0/pid", "writer"),
+    ] {
+        assert_eq!(there(of(name, place)), known[word], "{name}");
     }
 }

@@ -8,8 +8,6 @@ use crate::{task::Pid, wait::Count};
 /// What the lines of one such file say. What is not among them is `None`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FdInfo {
-    /// The flags with which it was opened.
-    pub(super) flags: Option<i32>,
     /// The number of the file (since Linux 5.14).
     pub(super) inode: Option<u64>,
     /// Of an epoll set: descriptors.
@@ -34,7 +32,6 @@ pub(super) fn parse(bytes: &[u8], more: bool) -> FdInfo {
         let Some((key, value)) = line.split_once(':') else { continue };
         let value = value.trim();
         match key {
-            "flags" => info.flags = i32::from_str_radix(value, 8).ok(),
             "ino" => info.inode = value.parse().ok(),
             "tfd" => info.watched.number += 1,
             "inotify wd" => info.watches.number += 1,
@@ -66,7 +63,7 @@ mod tests {
         let timer = b"pos:\t0\nflags:\t02\nmnt_id:\t17\nino:\t1038\nclockid: 1\nticks: 0\nsettime flags: 00\nit_value: (99, 982054902)\nit_interval: (0, 0)\n";
         let info = parse(timer, false);
         assert_eq!(info.due, Some(Duration::new(99, 982_054_902)));
-        assert_eq!((info.flags, info.inode), (Some(2), Some(1038)));
+        assert_eq!(info.inode, Some(1038));
         let set = b"pos:\t0\ntfd:        4 events:       1f data:                4  pos:0 ino:2678e6 sdev:f\ntfd:        5 events:       1f data:                5  pos:0 ino:2678e7 sdev:f\n";
         assert_eq!(parse(set, false).watched, Count { number: 2, more: false });
         assert_eq!(parse(set, true).watched, Count { number: 2, more: true });

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::{entries, text};
 use crate::{
     task::Pid,
-    wait::{End, Parties},
+    wait::{End, Parties, Party},
 };
 
 /// What may be held in several processes.
@@ -52,6 +52,8 @@ pub(super) struct Holders {
     looked: Option<(Instant, Duration)>,
     /// Whether that was in this round.
     fresh: bool,
+    /// Processes that were named in this round.
+    named: FxHashMap<i32, Option<Party>>,
 }
 
 /// The most descriptors that are looked at.
@@ -64,6 +66,12 @@ impl Holders {
     /// A new round begins: what is known may have changed.
     pub(super) fn begin(&mut self) {
         self.fresh = false;
+        self.named.clear();
+    }
+
+    /// The process of this number; `None` when there is none.
+    pub(super) fn party(&mut self, pid: Pid) -> Option<Party> {
+        self.named.entry(pid.0).or_insert_with(|| text::party(pid)).clone()
     }
 
     /// The processes that hold `thing`, besides `own`; only those that hold
@@ -85,7 +93,7 @@ impl Holders {
         let named = pids.iter().take(Parties::MOST);
         Parties {
             own: own_holds,
-            others: named.filter_map(|pid| text::party(Pid(*pid))).collect(),
+            others: named.filter_map(|pid| self.party(Pid(*pid))).collect(),
             more: pids.len().saturating_sub(Parties::MOST),
         }
     }

@@ -114,20 +114,31 @@ impl Waits {
             Topic::Flock => self.flock(arguments),
             Topic::Fcntl => self.fcntl(arguments),
             Topic::Futex => Subject::Futex(self.futex(tid, arguments)),
-            Topic::Poll => self.polled(self.arguments(arguments).polled(Polled::MOST)),
-            Topic::Select => self.polled(self.arguments(arguments).selected(Polled::MOST)),
-            Topic::Wait => self.child_of_wait(self.arguments(arguments).int(0)),
-            Topic::WaitId => match (arguments[0], self.arguments(arguments).int(1)) {
-                // `idtype_t`: all, a process, a group, a pidfd.
-                (0, _) => Subject::Child(Child::Any),
-                (1, number) => Subject::Child(self.child(number)),
-                (2, group) => Subject::Child(Child::Group(Some(group).filter(|it| *it != 0))),
-                (3, fd) => {
-                    wait.descriptor = self.named(fd);
-                    Subject::Nothing
+            Topic::Poll => {
+                let found = self.arguments(arguments).polled(Polled::MOST);
+                self.polled(found)
+            }
+            Topic::Select => {
+                let found = self.arguments(arguments).selected(Polled::MOST);
+                self.polled(found)
+            }
+            Topic::Wait => {
+                let number = self.arguments(arguments).int(0);
+                self.child_of_wait(number)
+            }
+            Topic::WaitId => {
+                match (self.arguments(arguments).int(0), self.arguments(arguments).int(1)) {
+                    // `idtype_t`: all, a process, a group, a pidfd.
+                    (0, _) => Subject::Child(Child::Any),
+                    (1, number) => Subject::Child(self.child(number)),
+                    (2, group) => Subject::Child(Child::Group(Some(group).filter(|it| *it != 0))),
+                    (3, fd) => {
+                        wait.descriptor = self.named(fd);
+                        Subject::Nothing
+                    }
+                    _ => Subject::Nothing,
                 }
-                _ => Subject::Nothing,
-            },
+            }
             Topic::Signals => {
                 let signals = self.arguments(arguments).signals(0);
                 signals.map_or(Subject::Nothing, Subject::Signals)
@@ -198,7 +209,8 @@ impl Waits {
             "inotify" => Object::Inotify(self.fdinfo(fd).watches),
             "eventpoll" => Object::Epoll(self.fdinfo(fd).watched),
             _ if bare.starts_with("pidfd") => {
-                Object::PidFd(self.fdinfo(fd).process.and_then(text::party))
+                let process = self.fdinfo(fd).process;
+                Object::PidFd(process.and_then(|pid| self.holders.party(pid)))
             }
             other => Object::Other(other.to_owned()),
         }
@@ -255,7 +267,7 @@ impl Waits {
                 LockKind::Flock => None,
                 _ => range.or(wanted.as_ref().map(|wanted| wanted.range)),
             },
-            holder: wanted.and_then(|wanted| wanted.holder).and_then(text::party),
+            holder: wanted.and_then(|wanted| wanted.holder).and_then(|pid| self.holders.party(pid)),
         }
     }
 
@@ -287,7 +299,7 @@ impl Waits {
     }
 
     /// `man 2 wait4`.
-    fn child_of_wait(&self, number: i32) -> Subject {
+    fn child_of_wait(&mut self, number: i32) -> Subject {
         Subject::Child(match number {
             -1 => Child::Any,
             0 => Child::Group(None),
@@ -297,9 +309,9 @@ impl Waits {
     }
 
     /// The child that the process knows by this number.
-    fn child(&self, number: i32) -> Child {
+    fn child(&mut self, number: i32) -> Child {
         let pid = if self.is_nested { self.outer_number(number) } else { Some(Pid(number)) };
-        Child::One { number, party: pid.and_then(text::party) }
+        Child::One { number, party: pid.and_then(|pid| self.holders.party(pid)) }
     }
 
     /// The number that we have for a child that is in another namespace.

@@ -37,7 +37,9 @@ pub(super) struct Table {
     rows: Vec<Row>,
     by_inode: FxHashMap<u64, usize>,
     by_ends: FxHashMap<(Protocol, SocketAddr, SocketAddr), usize>,
-    listening: FxHashMap<(Protocol, SocketAddr), usize>,
+    /// `None` where several take what is sent to an address in turn
+    /// (`SO_REUSEPORT`).
+    listening: FxHashMap<(Protocol, SocketAddr), Option<usize>>,
 }
 
 /// The most rows that are kept.
@@ -62,7 +64,8 @@ impl Table {
             }
             let (local, remote) = (canonical(row.local), canonical(row.remote));
             if row.is_listening() {
-                self.listening.entry((protocol, local)).or_insert(at);
+                let known = self.listening.entry((protocol, local));
+                known.and_modify(|known| *known = None).or_insert(Some(at));
             } else {
                 self.by_ends.insert((protocol, local, remote), at);
             }
@@ -93,10 +96,13 @@ impl Table {
         let found = exact.or_else(|| {
             let here = remote.ip().is_loopback();
             let v4 = remote.is_ipv4().then(|| any(Ipv4Addr::UNSPECIFIED.into())).flatten();
-            // Such a socket may also take connections of IPv4.
-            here.then(|| v4.or_else(|| any(Ipv6Addr::UNSPECIFIED.into()))).flatten()
+            // Such a socket may also take what comes by IPv4, or refuse it: a
+            // connection that was refused is none.
+            let may_take = remote.is_ipv6() || protocol == Protocol::Tcp;
+            let v6 = || any(Ipv6Addr::UNSPECIFIED.into()).filter(|_| may_take);
+            here.then(|| v4.or_else(v6)).flatten()
         });
-        found.and_then(|at| self.rows.get(*at))
+        self.rows.get((*found?)?)
     }
 }
 
@@ -230,6 +236,21 @@ mod tests {
         assert_eq!(find("[::1]:5432"), Some(3001));
         assert_eq!(table.listener(Protocol::Udp, "127.0.0.1:8080".parse().unwrap()), None);
         assert_eq!(table.socket(1680).map(|row| row.waiting), Some(3));
+    }
+
+    #[test]
+    fn of_two_that_listen_in_turn_none_is_named() {
+        let mut table = table();
+        let again = TCP.lines().next().unwrap().replace("1680", "1681");
+        table.add(Protocol::Tcp, format!("{HEAD}{again}\n").as_bytes());
+        assert_eq!(table.listener(Protocol::Tcp, "127.0.0.1:8080".parse().unwrap()), None);
+        assert_eq!(table.socket(1681).map(|row| row.inode), Some(1681));
+        // Who takes datagrams of IPv6 need not take those of IPv4.
+        let any = "0: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 07 0:0 0:0 0 0 0 53";
+        table.add(Protocol::Udp, format!("{HEAD}{any}\n").as_bytes());
+        let find = |address: &str| table.listener(Protocol::Udp, address.parse().unwrap());
+        assert_eq!(find("127.0.0.1:53"), None);
+        assert_eq!(find("[::1]:53").map(|row| row.inode), Some(53));
     }
 
     #[test]
