@@ -39,3 +39,4 @@ mod target;
 mod tidy;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+mod view;

@@ -3,11 +3,12 @@
 use ratatui::style::{Modifier, Style};
 
 use super::{
+    Letters,
     canvas::Canvas,
     cells::{self, Cut},
 };
 use crate::{
-    style::Role,
+    style::{self, Role},
     tui::{screen::Table, target::Target},
 };
 
@@ -195,6 +196,17 @@ pub(super) fn draw<'t, T, R: Row>(
 ) {
     draw_headings(columns, order, canvas);
     let (top, seen) = (top(table), canvas.height().saturating_sub(1));
+    if seen < table.rows.len()
+        && let Some(last) = columns.last()
+    {
+        let end = (top + seen).min(table.rows.len());
+        let part = format!("{}-{end} of {}", top + 1, style::count(table.rows.len() as u64));
+        // Beside the last heading, if there is room.
+        if !last.right && last.heading.len() + 2 + part.len() <= last.cells {
+            let style = canvas.style(Role::Faint);
+            canvas.put_right((canvas.width().saturating_sub(1), 0), part.len(), &part, style);
+        }
+    }
     for (at, row) in table.rows.iter().skip(top).take(seen).enumerate() {
         draw_row(&show(row), columns, (at, top + at == table.chosen), canvas);
     }
@@ -205,9 +217,9 @@ pub(super) fn draw<'t, T, R: Row>(
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> usize {
     let mut widest = 0;
     for text in texts {
-        // A letter has at least one byte a cell, so that most need no look.
+        // No letter has fewer bytes than cells: most texts need no look.
         if text.len() > widest {
-            widest = widest.max(cells::width(text));
+            widest = widest.max(cells::measure(text, Letters::Unicode));
         }
         if widest >= most {
             return most;
