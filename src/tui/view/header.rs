@@ -144,7 +144,9 @@ fn parts(gauges: &Gauges, detail: Detail, canvas: &Canvas<'_>) -> Vec<(String, S
         ));
     }
     if let Some(lost) = &gauges.lost {
-        parts.push((text(lost.clone()), canvas.style(Role::Warning)));
+        // Half of the line is for what is known all the same.
+        let lost = cells::fit(lost, canvas.width() / 2, cells::Cut::End, canvas.letters());
+        parts.push((lost, canvas.style(Role::Warning)));
     } else if detail < Detail::Uncosted {
         let own = numbers::whole(gauges.own);
         let held = gauges.held.filter(|held| held.is_finite() && detail < Detail::Unheld);

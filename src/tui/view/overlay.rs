@@ -1,11 +1,12 @@
 //! What stands before everything else, in a box in the middle.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 
 use super::{
     Letters,
     canvas::Canvas,
     cells::{self, Cut},
+    table,
 };
 use crate::{
     style::Role,
@@ -104,8 +105,7 @@ pub(super) fn draw(overlay: &Overlay, canvas: &mut Canvas<'_>) {
         }
         if sheet.chosen == Some(sheet.top + at) {
             canvas.put((left - PAD + 1, row), 1, ">", canvas.style(Role::Strong));
-            let reversed = Style::new().add_modifier(Modifier::REVERSED);
-            canvas.tint(row, left - PAD, left + room + PAD, reversed);
+            canvas.tint(row, left - PAD, left + room + PAD, table::bar());
         }
     }
 }

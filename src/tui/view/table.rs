@@ -1,6 +1,6 @@
 //! Tables: columns with headings, and rows of which one may be chosen.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 
 use super::{
     Letters,
@@ -178,12 +178,18 @@ pub(super) fn draw_row<R: Row>(
         at += column.cells;
     }
     let style = match () {
-        () if chosen => Style::new().add_modifier(Modifier::REVERSED),
+        () if chosen => bar(),
         () if row.faint() => canvas.style(Role::Faint),
         () if row.found() => strong,
         () => return,
     };
     canvas.tint(line, 0, canvas.width(), style);
+}
+
+/// How the row looks that is chosen: a bar of one colour, whatever is in it.
+pub(super) fn bar() -> Style {
+    let style = Style::new().fg(Color::Reset).bg(Color::Reset);
+    style.add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM)
 }
 
 /// Draw a table, each row of it as `show` shows it.
@@ -200,9 +206,9 @@ pub(super) fn draw<'t, T, R: Row>(
         && let Some(last) = columns.last()
     {
         let end = (top + seen).min(table.rows.len());
-        let part = format!("{}-{end} of {}", top + 1, style::count(table.rows.len() as u64));
+        let part = format!("{}-{end}/{}", top + 1, style::count(table.rows.len() as u64));
         // Beside the last heading, if there is room.
-        if !last.right && last.heading.len() + 2 + part.len() <= last.cells {
+        if !last.right && last.heading.len() + 3 + part.len() <= last.cells {
             let style = canvas.style(Role::Faint);
             canvas.put_right((canvas.width().saturating_sub(1), 0), part.len(), &part, style);
         }

@@ -63,7 +63,7 @@ pub(super) fn columns(rows: &[ThreadRow], width: usize) -> Vec<Column<Id>> {
         columns.push(Column::text(Id::Now, "now", left));
     } else {
         let texts = left.saturating_sub(7 + 2);
-        let frame = table::widest(rows.iter().map(|row| row.frame.as_str()), texts / 2).max(8);
+        let frame = table::widest(rows.iter().map(|row| row.frame.as_str()), texts * 2 / 5).max(8);
         columns.push(Column::text(Id::Frame, "in", frame));
         columns.push(Column::number(Id::Since, "since", 7));
         columns.push(Column::text(Id::Wait, "waits for", texts.saturating_sub(frame)));

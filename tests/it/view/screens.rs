@@ -368,11 +368,11 @@ pub(crate) fn prompt() -> Overlay {
     Overlay::Prompt { label: "filter", text: "pars(".to_owned(), hint: "unclosed group".to_owned() }
 }
 
-pub(crate) fn picker(choices: usize, chosen: usize) -> Overlay {
+pub(crate) fn picker(choices: u32, chosen: usize) -> Overlay {
     Overlay::Picker {
         label: "thread",
         choices: (0..choices)
-            .map(|at| format!("{:>5.1}  worker-{at}", 100.0 / f64::from(at as u32 + 1)))
+            .map(|at| format!("{:>5.1}  worker-{at}", 100.0 / f64::from(at + 1)))
             .collect(),
         chosen,
     }
