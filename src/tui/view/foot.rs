@@ -106,13 +106,15 @@ fn hints(screen: &Screen, width: usize, letters: Letters) -> Vec<Hint> {
         from += cells::measure(&ending, letters) + GAP;
         told = &["w", "q"];
     }
+    // A label may name several keys that do the same.
+    let is_told = |key: &str| key.split(' ').next().is_some_and(|key| told.contains(&key));
     let cells = |&(key, does): &(&str, &str)| {
         cells::measure(key, letters) + 1 + cells::measure(does, letters)
     };
     let mut hints = Vec::new();
     // What tells all other keys has its room for sure.
     let mut help = screen.keys.iter().find(|(key, _)| *key == "?");
-    for pair in screen.keys.iter().filter(|(key, _)| !told.contains(key)) {
+    for pair in screen.keys.iter().filter(|(key, _)| !is_told(key)) {
         help = help.filter(|help| help.0 != pair.0);
         let to = from + cells(pair);
         let reserved = help.map_or(0, |help| GAP + cells(help));

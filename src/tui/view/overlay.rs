@@ -22,6 +22,9 @@ const MESSAGE: usize = 64;
 /// A line in a box: parts of it, and how they look.
 type Line = Vec<(String, Option<Role>)>;
 
+/// A column of keys is at least as wide.
+const NARROWEST: usize = 34;
+
 /// The most things to choose from that are seen at once.
 const CHOICES: usize = 16;
 
@@ -146,75 +149,85 @@ fn width_of(line: &Line) -> usize {
     line.iter().map(|(text, _)| cells::width(text)).sum()
 }
 
-/// All keys, in as many columns of groups as there must be for them to be seen,
-/// or as have room.
+/// The blank cells between columns.
+const GAP: usize = 3;
+
+/// All keys, in as many columns of groups as there must be for them to be seen.
 fn help(
     groups: &[(&'static str, Vec<(&'static str, &'static str)>)],
-    room: (usize, usize),
+    (room, high): (usize, usize),
 ) -> Sheet {
-    let keys = |group: &[(&'static str, &'static str)]| {
-        group.iter().map(|(key, _)| cells::width(key)).max().unwrap_or(0)
-    };
-    let blocks: Vec<Vec<Line>> = groups
-        .iter()
-        .map(|(title, pairs)| {
-            let wide = keys(pairs);
-            let mut lines = vec![vec![((*title).to_owned(), Some(Role::Strong))]];
-            lines.extend(pairs.iter().map(|(key, does)| {
-                let blank = wide - cells::width(key);
-                vec![
-                    (format!("{key}{:blank$}  ", ""), Some(Role::Command)),
-                    ((*does).to_owned(), None),
-                ]
-            }));
-            lines
-        })
-        .collect();
-    let mut chosen = side_by_side(&blocks, 1);
-    for columns in 2..=4 {
-        if chosen.len() <= room.1 {
+    let blocks: Vec<Vec<Line>> = groups.iter().map(|(title, keys)| block(title, keys)).collect();
+    let mut lines = Vec::new();
+    for columns in 1..=4 {
+        let stacks = stacks(&blocks, columns);
+        let is_seen = stacks.iter().all(|stack| stack.len() <= high);
+        let fair = (room + GAP) / columns;
+        // One that cannot be read helps nobody.
+        if columns > 1 && fair < NARROWEST {
             break;
         }
-        let next = side_by_side(&blocks, columns);
-        if next.iter().map(width_of).max().unwrap_or(0) > room.0 {
+        lines = side_by_side(stacks, room);
+        if is_seen {
             break;
         }
-        chosen = next;
     }
-    let width = chosen.iter().map(width_of).max().unwrap_or(0).min(room.0);
-    Sheet { title: "Keys".to_owned(), lines: chosen, top: 0, chosen: None, width }
+    let width = lines.iter().map(width_of).max().unwrap_or(0).min(room);
+    Sheet { title: "Keys".to_owned(), lines, top: 0, chosen: None, width }
 }
 
-/// Blocks of lines in `columns` columns that are about as high as each other.
-fn side_by_side(blocks: &[Vec<Line>], columns: usize) -> Vec<Line> {
-    let all: usize = blocks.iter().map(|block| block.len() + 1).sum();
-    let high = all.div_ceil(columns);
-    let mut stacks: Vec<Vec<Line>> = vec![Vec::new()];
+/// A group of keys.
+fn block(title: &str, keys: &[(&'static str, &'static str)]) -> Vec<Line> {
+    let wide = keys.iter().map(|(key, _)| cells::width(key)).max().unwrap_or(0);
+    let mut lines = vec![vec![(title.to_owned(), Some(Role::Strong))]];
+    lines.extend(keys.iter().map(|(key, does)| {
+        let blank = wide - cells::width(key);
+        let key = format!("{key}{:blank$}  ", "");
+        vec![(key, Some(Role::Command)), ((*does).to_owned(), None)]
+    }));
+    lines
+}
+
+/// Blocks of lines in columns, each below those of the column that is the
+/// shortest so far.
+fn stacks(blocks: &[Vec<Line>], columns: usize) -> Vec<Vec<Line>> {
+    let mut stacks: Vec<Vec<Line>> = vec![Vec::new(); columns];
     for block in blocks {
-        let is_full =
-            |stack: &Vec<Line>| !stack.is_empty() && stack.len() + block.len() / 2 >= high;
-        if stacks.len() < columns && stacks.last().is_some_and(is_full) {
-            stacks.push(Vec::new());
-        }
-        if let Some(stack) = stacks.last_mut() {
+        if let Some(stack) = stacks.iter_mut().min_by_key(|stack| stack.len()) {
             if !stack.is_empty() {
                 stack.push(Vec::new());
             }
             stack.extend(block.iter().cloned());
         }
     }
+    stacks
+}
+
+/// Columns beside each other, in at most `room` cells: where there are too few
+/// the widest of them give.
+fn side_by_side(stacks: Vec<Vec<Line>>, room: usize) -> Vec<Line> {
+    let mut widths: Vec<usize> =
+        stacks.iter().map(|stack| stack.iter().map(width_of).max().unwrap_or(0)).collect();
+    let gaps = GAP * stacks.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > room {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > 0 => *widest -= 1,
+            _ => break,
+        }
+    }
     let mut lines: Vec<Line> = vec![Vec::new(); stacks.iter().map(Vec::len).max().unwrap_or(0)];
     let mut left = 0;
-    for stack in stacks {
-        let wide = stack.iter().map(width_of).max().unwrap_or(0);
+    for (stack, wide) in stacks.into_iter().zip(widths) {
         for (line, part) in lines.iter_mut().zip(stack) {
-            let blank = left - width_of(line);
-            if !part.is_empty() {
-                line.push((" ".repeat(blank), None));
-                line.extend(part);
+            let (blank, mut most) = (left - width_of(line), wide);
+            line.push((" ".repeat(blank), None));
+            for (text, role) in part {
+                let text = cells::fit(&text, most, Cut::End, Letters::Unicode);
+                most -= cells::width(&text);
+                line.push((text, role));
             }
         }
-        left += wide + 4;
+        left += wide + GAP;
     }
     lines
 }

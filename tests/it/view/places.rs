@@ -170,8 +170,8 @@ fn nothing_is_drawn_outside_on_a_terminal_of_any_size() {
             let letters = if at % 2 == 0 { Letters::Unicode } else { Letters::Ascii };
             draw_framed(screen, letters, size);
             let (width, height) = (usize::from(size.0), usize::from(size.1));
-            for column in [0, width / 2, width - 1, width, usize::MAX] {
-                for row in [0, 1, 2, 3, 4, 5, height / 2, height - 1, height, usize::MAX] {
+            for column in [0, width / 2, width, usize::MAX] {
+                for row in [0, 3, 4, 5, height / 2, height - 1, usize::MAX] {
                     let _ = view::hit(screen, (width, height), (column, row));
                 }
             }
@@ -294,7 +294,9 @@ fn a_click_on_what_has_a_name_means_it() {
     check(&picker, "worker-12", Some(Target::Choice(12)));
     check(&picker, " thread ", None);
     check(&picker, "4182", Some(Target::Outside));
-    check(&with(screens::functions(), screens::help()), "4182", Some(Target::Outside));
+    let message = Overlay::Message("Saved.".to_owned());
+    check(&with(screens::functions(), message.clone()), "4182", Some(Target::Outside));
+    check(&with(screens::functions(), message), "Saved", None);
 }
 
 #[test]
