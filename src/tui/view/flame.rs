@@ -23,6 +23,9 @@ const CALLERS: usize = 64;
 /// would be nothing left at either end.
 const MIDDLE: usize = 12;
 
+/// In a box of fewer cells than this no part of a name says anything.
+const READABLE: usize = 4;
+
 /// A box of fewer cells than this has room for its name, but not for its share.
 const SHARE: usize = 24;
 
@@ -118,7 +121,7 @@ fn label(shown: &FlameBox, room: usize, letters: Letters) -> String {
         format!("{asleep}{name} {share}")
     } else if room >= SHARE {
         format!("{asleep}{} {share}", cells::fit(&shown.name, short, cut, letters))
-    } else if left > 1 {
+    } else if name == shown.name || left >= READABLE {
         format!("{asleep}{name}")
     } else {
         asleep.to_owned()

@@ -35,7 +35,8 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
         (1, format!("{:.0} Hz {}", title.rate, numbers::whole(title.made)), quality),
     ];
     parts.retain(|(_, text, _)| !text.is_empty());
-    let who = format!("{} {}", title.who, title.command);
+    let command = without_directory(&title.command);
+    let who = format!("{} {command}", title.who);
     let letters = canvas.letters();
     let clean = |text: &str| cells::measure(text, letters);
     // Half of the line is for who it is, unless that is shorter.
@@ -53,7 +54,17 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
         end = end.saturating_sub(clean(text) + GAP);
     }
     let at = canvas.put((1, row), end, &title.who, strong) + 1;
-    canvas.put((at, row), end.saturating_sub(at), &title.command, strong);
+    canvas.put((at, row), end.saturating_sub(at), command, strong);
+}
+
+/// A command line with its program alone, not where that is: what comes after
+/// it tells more.
+fn without_directory(command: &str) -> &str {
+    let end = command.find(' ').unwrap_or(command.len());
+    match command[..end].rfind('/') {
+        Some(slash) if command.starts_with('/') => &command[slash + 1..],
+        _ => command,
+    }
 }
 
 /// What moment is shown, in words, and whether it is now.
@@ -167,4 +178,19 @@ fn draw_evidence(evidence: &Evidence, canvas: &mut Canvas<'_>) {
     canvas.put((1, 2), 1, mark, style);
     let at = if mark.is_empty() { 1 } else { 3 };
     canvas.put((at, 2), canvas.width().saturating_sub(at + 1), &evidence.text, style);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_without_its_directory() {
+        let check = |command, name| assert_eq!(without_directory(command), name);
+        check("/usr/bin/python3 /srv/shop/serve.py", "python3 /srv/shop/serve.py");
+        check("/usr/sbin/nginx", "nginx");
+        check("gunicorn: worker [shop/eu]", "gunicorn: worker [shop/eu]");
+        check("./serve /etc/shop", "./serve /etc/shop");
+        check("", "");
+    }
 }

@@ -19,7 +19,7 @@ fn names(names: &[&str]) -> Vec<String> {
 pub(crate) fn screen(chosen: Tab, order: &str, body: Body) -> Screen {
     Screen {
         title: Title {
-            command: "gunicorn: worker [shop]".to_owned(),
+            command: "/srv/shop/bin/gunicorn: worker [shop]".to_owned(),
             who: "4182".to_owned(),
             runtime: Some("Python 3.12.4".to_owned()),
             watched: Duration::from_secs(42),
