@@ -43,3 +43,4 @@ mod top;
 mod traced;
 #[cfg(target_arch = "x86_64")]
 mod waits;
+mod view;

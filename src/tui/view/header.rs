@@ -12,9 +12,6 @@ use crate::{
 /// The blank cells between the parts of a line.
 const GAP: usize = 2;
 
-/// From this width there are units and words.
-const ROOMY: usize = 110;
-
 /// Draw them.
 pub(super) fn draw(screen: &Screen, canvas: &mut Canvas<'_>) {
     draw_title(&screen.title, 0, canvas);
@@ -38,9 +35,10 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
         (1, format!("{:.0} Hz {}", title.rate, numbers::whole(title.made)), quality),
     ];
     parts.retain(|(_, text, _)| !text.is_empty());
-    let who = format!("{} {}", title.who, title.command);
+    let command = without_directory(&title.command);
+    let who = format!("{} {command}", title.who);
     let letters = canvas.letters();
-    let clean = |text: &str| cells::width(&cells::clean(text, letters));
+    let clean = |text: &str| cells::measure(text, letters);
     // Half of the line is for who it is, unless that is shorter.
     let least = clean(&who).min(canvas.width() / 2);
     for unneeded in 0..3 {
@@ -56,15 +54,25 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
         end = end.saturating_sub(clean(text) + GAP);
     }
     let at = canvas.put((1, row), end, &title.who, strong) + 1;
-    canvas.put((at, row), end.saturating_sub(at), &title.command, strong);
+    canvas.put((at, row), end.saturating_sub(at), command, strong);
+}
+
+/// A command line with its program alone, not where that is: what comes after
+/// it tells more.
+fn without_directory(command: &str) -> &str {
+    let end = command.find(' ').unwrap_or(command.len());
+    match command[..end].rfind('/') {
+        Some(slash) if command.starts_with('/') => &command[slash + 1..],
+        _ => command,
+    }
 }
 
 /// What moment is shown, in words, and whether it is now.
 pub(super) fn moment(moment: &Moment) -> (String, bool) {
     match moment {
         Moment::Live => ("LIVE".to_owned(), true),
-        Moment::Paused(ago) => (format!("PAUSED {} ago", style::time(*ago)), false),
-        Moment::Past(ago) => (format!("PAST {} ago", style::time(*ago)), false),
+        Moment::Paused(ago) => (format!("PAUSED {} ago", numbers::ago(*ago)), false),
+        Moment::Past(ago) => (format!("PAST {} ago", numbers::ago(*ago)), false),
         Moment::Ended(_) => ("ENDED".to_owned(), false),
     }
 }
@@ -93,8 +101,7 @@ fn draw_gauges(gauges: &Gauges, canvas: &mut Canvas<'_>) {
         // The history of the processors takes what is left.
         let least = if detail == Detail::Full { 12 } else { 4 };
         let spark = (width.saturating_sub(taken + 1)).min(40);
-        let fits = spark >= least && (detail != Detail::Full || width >= ROOMY);
-        if !fits && detail != Detail::Least {
+        if spark < least && detail != Detail::Least {
             continue;
         }
         let mut at = 1;
@@ -125,7 +132,7 @@ fn parts(gauges: &Gauges, detail: Detail, canvas: &Canvas<'_>) -> Vec<(String, S
         cells::fit(&text, canvas.width(), cells::Cut::End, canvas.letters())
     };
     let mut parts =
-        vec![(text(format!("{}{:.2} cores", if full { "CPU " } else { "" }, gauges.cores)), plain)];
+        vec![(text(format!("CPU {:.2}{}", gauges.cores, if full { " cores" } else { "" })), plain)];
     if let Some((held, wanted)) = gauges.lock {
         let held = numbers::whole(held);
         let words = if full { ["held", ",", "waiting"] } else { ["", "", "wait"] };
@@ -148,7 +155,9 @@ fn parts(gauges: &Gauges, detail: Detail, canvas: &Canvas<'_>) -> Vec<(String, S
         ));
     }
     if let Some(lost) = &gauges.lost {
-        parts.push((text(lost.clone()), canvas.style(Role::Warning)));
+        // Half of the line is for what is known all the same.
+        let lost = cells::fit(lost, canvas.width() / 2, cells::Cut::End, canvas.letters());
+        parts.push((lost, canvas.style(Role::Warning)));
     } else if detail < Detail::Uncosted {
         let own = numbers::whole(gauges.own);
         let held = gauges.held.filter(|held| held.is_finite() && detail < Detail::Unheld);
@@ -169,4 +178,19 @@ fn draw_evidence(evidence: &Evidence, canvas: &mut Canvas<'_>) {
     canvas.put((1, 2), 1, mark, style);
     let at = if mark.is_empty() { 1 } else { 3 };
     canvas.put((at, 2), canvas.width().saturating_sub(at + 1), &evidence.text, style);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_without_its_directory() {
+        let check = |command, name| assert_eq!(without_directory(command), name);
+        check("/usr/bin/python3 /srv/shop/serve.py", "python3 /srv/shop/serve.py");
+        check("/usr/sbin/nginx", "nginx");
+        check("gunicorn: worker [shop/eu]", "gunicorn: worker [shop/eu]");
+        check("./serve /etc/shop", "./serve /etc/shop");
+        check("", "");
+    }
 }

@@ -1,11 +1,12 @@
 //! What stands before everything else, in a box in the middle.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 
 use super::{
     Letters,
     canvas::Canvas,
     cells::{self, Cut},
+    table,
 };
 use crate::{
     style::Role,
@@ -21,8 +22,14 @@ const MESSAGE: usize = 64;
 /// A line in a box: parts of it, and how they look.
 type Line = Vec<(String, Option<Role>)>;
 
-/// A box: its title, its lines, how many of these are not seen above, and which
-/// is chosen.
+/// A column of keys is at least as wide.
+const NARROWEST: usize = 34;
+
+/// The most things to choose from that are seen at once.
+const CHOICES: usize = 16;
+
+/// A box: its title, its lines, which choice the first of these is, and which
+/// choice is chosen.
 struct Sheet {
     title: String,
     lines: Vec<Line>,
@@ -48,7 +55,8 @@ impl Sheet {
         match overlay {
             Overlay::Help(groups) => Some(help(groups, (room, height.saturating_sub(2)))),
             Overlay::Picker { label, choices, chosen } => {
-                Some(picker(label, choices, *chosen, (room, height.saturating_sub(2))))
+                let high = height.saturating_sub(2).min(CHOICES);
+                Some(picker(label, choices, *chosen, (room, high)))
             }
             Overlay::Message(text) => {
                 let lines: Vec<Line> = wrapped(text, room.min(MESSAGE))
@@ -79,19 +87,28 @@ pub(super) fn draw(overlay: &Overlay, canvas: &mut Canvas<'_>) {
     canvas.blank((place.column, place.row), place.width, place.height);
     draw_edges(&place, &sheet.title, canvas);
     let seen = place.height.saturating_sub(2);
+    if seen < sheet.lines.len() {
+        let (row, end) = (place.row + place.height - 1, place.column + place.width);
+        let room = place.width.saturating_sub(4);
+        canvas.put_right(
+            (end.saturating_sub(2), row),
+            room,
+            " the rest has no room ",
+            Style::new(),
+        );
+    }
     let room = place.width.saturating_sub(2 + 2 * PAD);
-    for (at, line) in sheet.lines.iter().enumerate().skip(sheet.top).take(seen) {
-        let row = place.row + 1 + at - sheet.top;
+    for (at, line) in sheet.lines.iter().take(seen).enumerate() {
+        let row = place.row + 1 + at;
         let left = place.column + 1 + PAD;
         let mut column = left;
         for (text, role) in line {
             let style = role.map_or(Style::new(), |role| canvas.style(role));
             column = canvas.put((column, row), (left + room).saturating_sub(column), text, style);
         }
-        if sheet.chosen == Some(at) {
+        if sheet.chosen == Some(sheet.top + at) {
             canvas.put((left - PAD + 1, row), 1, ">", canvas.style(Role::Strong));
-            let reversed = Style::new().add_modifier(Modifier::REVERSED);
-            canvas.tint(row, left - PAD, left + room + PAD, reversed);
+            canvas.tint(row, left - PAD, left + room + PAD, table::bar());
         }
     }
 }
@@ -132,75 +149,85 @@ fn width_of(line: &Line) -> usize {
     line.iter().map(|(text, _)| cells::width(text)).sum()
 }
 
-/// All keys, in as many columns of groups as there must be for them to be seen,
-/// or as have room.
+/// The blank cells between columns.
+const GAP: usize = 3;
+
+/// All keys, in as many columns of groups as there must be for them to be seen.
 fn help(
     groups: &[(&'static str, Vec<(&'static str, &'static str)>)],
-    room: (usize, usize),
+    (room, high): (usize, usize),
 ) -> Sheet {
-    let keys = |group: &[(&'static str, &'static str)]| {
-        group.iter().map(|(key, _)| cells::width(key)).max().unwrap_or(0)
-    };
-    let blocks: Vec<Vec<Line>> = groups
-        .iter()
-        .map(|(title, pairs)| {
-            let wide = keys(pairs);
-            let mut lines = vec![vec![((*title).to_owned(), Some(Role::Strong))]];
-            lines.extend(pairs.iter().map(|(key, does)| {
-                let blank = wide - cells::width(key);
-                vec![
-                    (format!("{key}{:blank$}  ", ""), Some(Role::Command)),
-                    ((*does).to_owned(), None),
-                ]
-            }));
-            lines
-        })
-        .collect();
-    let mut chosen = side_by_side(&blocks, 1);
-    for columns in 2..=4 {
-        if chosen.len() <= room.1 {
+    let blocks: Vec<Vec<Line>> = groups.iter().map(|(title, keys)| block(title, keys)).collect();
+    let mut lines = Vec::new();
+    for columns in 1..=4 {
+        let stacks = stacks(&blocks, columns);
+        let is_seen = stacks.iter().all(|stack| stack.len() <= high);
+        let fair = (room + GAP) / columns;
+        // One that cannot be read helps nobody.
+        if columns > 1 && fair < NARROWEST {
             break;
         }
-        let next = side_by_side(&blocks, columns);
-        if next.iter().map(width_of).max().unwrap_or(0) > room.0 {
+        lines = side_by_side(stacks, room);
+        if is_seen {
             break;
         }
-        chosen = next;
     }
-    let width = chosen.iter().map(width_of).max().unwrap_or(0).min(room.0);
-    Sheet { title: "Keys".to_owned(), lines: chosen, top: 0, chosen: None, width }
+    let width = lines.iter().map(width_of).max().unwrap_or(0).min(room);
+    Sheet { title: "Keys".to_owned(), lines, top: 0, chosen: None, width }
 }
 
-/// Blocks of lines in `columns` columns that are about as high as each other.
-fn side_by_side(blocks: &[Vec<Line>], columns: usize) -> Vec<Line> {
-    let all: usize = blocks.iter().map(|block| block.len() + 1).sum();
-    let high = all.div_ceil(columns);
-    let mut stacks: Vec<Vec<Line>> = vec![Vec::new()];
+/// A group of keys.
+fn block(title: &str, keys: &[(&'static str, &'static str)]) -> Vec<Line> {
+    let wide = keys.iter().map(|(key, _)| cells::width(key)).max().unwrap_or(0);
+    let mut lines = vec![vec![(title.to_owned(), Some(Role::Strong))]];
+    lines.extend(keys.iter().map(|(key, does)| {
+        let blank = wide - cells::width(key);
+        let key = format!("{key}{:blank$}  ", "");
+        vec![(key, Some(Role::Command)), ((*does).to_owned(), None)]
+    }));
+    lines
+}
+
+/// Blocks of lines in columns, each below those of the column that is the
+/// shortest so far.
+fn stacks(blocks: &[Vec<Line>], columns: usize) -> Vec<Vec<Line>> {
+    let mut stacks: Vec<Vec<Line>> = vec![Vec::new(); columns];
     for block in blocks {
-        let is_full =
-            |stack: &Vec<Line>| !stack.is_empty() && stack.len() + block.len() / 2 >= high;
-        if stacks.len() < columns && stacks.last().is_some_and(is_full) {
-            stacks.push(Vec::new());
-        }
-        if let Some(stack) = stacks.last_mut() {
+        if let Some(stack) = stacks.iter_mut().min_by_key(|stack| stack.len()) {
             if !stack.is_empty() {
                 stack.push(Vec::new());
             }
             stack.extend(block.iter().cloned());
         }
     }
+    stacks
+}
+
+/// Columns beside each other, in at most `room` cells: where there are too few
+/// the widest of them give.
+fn side_by_side(stacks: Vec<Vec<Line>>, room: usize) -> Vec<Line> {
+    let mut widths: Vec<usize> =
+        stacks.iter().map(|stack| stack.iter().map(width_of).max().unwrap_or(0)).collect();
+    let gaps = GAP * stacks.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > room {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > 0 => *widest -= 1,
+            _ => break,
+        }
+    }
     let mut lines: Vec<Line> = vec![Vec::new(); stacks.iter().map(Vec::len).max().unwrap_or(0)];
     let mut left = 0;
-    for stack in stacks {
-        let wide = stack.iter().map(width_of).max().unwrap_or(0);
+    for (stack, wide) in stacks.into_iter().zip(widths) {
         for (line, part) in lines.iter_mut().zip(stack) {
-            let blank = left - width_of(line);
-            if !part.is_empty() {
-                line.push((" ".repeat(blank), None));
-                line.extend(part);
+            let (blank, mut most) = (left - width_of(line), wide);
+            line.push((" ".repeat(blank), None));
+            for (text, role) in part {
+                let text = cells::fit(&text, most, Cut::End, Letters::Unicode);
+                most -= cells::width(&text);
+                line.push((text, role));
             }
         }
-        left += wide + 4;
+        left += wide + GAP;
     }
     lines
 }
@@ -209,16 +236,11 @@ fn side_by_side(blocks: &[Vec<Line>], columns: usize) -> Vec<Line> {
 fn picker(label: &str, choices: &[String], chosen: usize, (room, high): (usize, usize)) -> Sheet {
     let chosen = chosen.min(choices.len().saturating_sub(1));
     let top = (chosen + 1).saturating_sub(high.max(1));
-    let seen = choices.iter().skip(top).take(high);
-    // The mark of the one that is chosen takes a cell before them.
-    let text = |text: &str| cells::fit(text, room, Cut::Middle, Letters::Unicode);
-    let width = seen.map(|choice| cells::width(&text(choice))).max().unwrap_or(0);
-    let lines = choices.iter().enumerate().map(|(at, choice)| {
-        // Thousands are not looked at for the few that are seen.
-        let is_seen = (top..top + high).contains(&at);
-        vec![(if is_seen { text(choice) } else { String::new() }, None)]
-    });
-    Sheet { title: label.to_owned(), lines: lines.collect(), top, chosen: Some(chosen), width }
+    let text = |text: &String| cells::fit(text, room, Cut::Middle, Letters::Unicode);
+    let seen = choices.iter().skip(top).take(high).map(text);
+    let lines: Vec<Line> = seen.map(|choice| vec![(choice, None)]).collect();
+    let width = lines.iter().map(width_of).max().unwrap_or(0);
+    Sheet { title: label.to_owned(), lines, top, chosen: Some(chosen), width }
 }
 
 /// `text` in lines of at most `most` cells, broken at blanks.
@@ -258,6 +280,6 @@ pub(super) fn hit(
     if sheet.chosen.is_none() || is_edge || column == place.column {
         return None;
     }
-    let choice = sheet.top + row - place.row - 1;
-    (choice < sheet.lines.len()).then_some(Target::Choice(choice))
+    let line = row - place.row - 1;
+    (line < sheet.lines.len()).then_some(Target::Choice(sheet.top + line))
 }

@@ -1,6 +1,6 @@
 //! A source file, and where in it the time goes.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 
 use super::{
     canvas::Canvas,
@@ -36,7 +36,7 @@ pub(super) fn draw(source: &Source, canvas: &mut Canvas<'_>) {
     for (end, text) in [(NUMBER, "line"), (OWN, "self"), (TOTAL, "total")] {
         canvas.put_right((end, 0), end, text, faint);
     }
-    let title = cells::fit(&source.title, width.saturating_sub(TEXT + 1), Cut::Start, letters);
+    let title = cells::fit(&source.title, width.saturating_sub(TEXT + 1), Cut::Middle, letters);
     canvas.put((TEXT, 0), width, &title, canvas.style(Role::Strong));
     let hottest = source.lines.iter().map(|line| line.own);
     let hottest = hottest.filter(|own| own.is_finite()).fold(0.0, f64::max);
@@ -45,7 +45,7 @@ pub(super) fn draw(source: &Source, canvas: &mut Canvas<'_>) {
         draw_line(line, hottest, 1 + at, canvas);
         if top(source) + at == source.chosen {
             canvas.put((0, 1 + at), 1, ">", canvas.style(Role::Strong));
-            canvas.tint(1 + at, 0, width, Style::new().add_modifier(Modifier::REVERSED));
+            canvas.tint(1 + at, 0, width, table::bar());
         }
     }
 }
