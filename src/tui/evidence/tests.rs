@@ -296,6 +296,25 @@ fn a_loop_of_machine_code_is_told() {
     );
     sorts.seen.functions[3].module = Some("libc.so.6".to_owned());
     sorts.check("!Event loop of MainThread kept busy 100 % of the time; 100 % by order (a.c:7)");
+    // uvloop: below a language's frames the loop's own are not shown.
+    let outer = "main@/srv/u.py:9 run@/v/site-packages/uvloop/__init__.py:92";
+    let kept = Made::new()
+        .seen(
+            0,
+            made::asleep(libc::SYS_epoll_pwait),
+            &format!("{outer} !uv_run !uv__io_poll !epoll_pwait"),
+            360,
+        )
+        .seen(
+            0,
+            naps(),
+            &format!("{outer} handler@/srv/u.py:3 !time_sleep !__clock_nanosleep"),
+            640,
+        );
+    kept.check(
+        "!Event loop of MainThread blocked 64 % of the time; 64 % by handler (u.py:3), \
+         asleep in clock_nanosleep",
+    );
     let mut nameless = Made::new().seen(
         0,
         made::asleep(libc::SYS_epoll_pwait),
