@@ -36,6 +36,10 @@ mod single_step;
 mod speedscope;
 mod symbols;
 mod target;
+mod terminal;
 mod tidy;
+mod top;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+#[cfg(target_arch = "x86_64")]
+mod waits;
