@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{FEWEST, Finding, Window, finding::Share, heaviest, label, place, threads};
+use super::{
+    FEWEST, Finding, Window, finding::Share, heaviest, is_function, label, place, threads,
+};
 use crate::{
     task::{State, Syscall},
     tui::population::{Function, Path, Population},
@@ -153,8 +155,9 @@ impl<'a> Roles<'a> {
             return Turn::Unknown;
         }
         let inner = path.frames.get(from.map_or(0, |from| from + 1)..).unwrap_or_default();
-        let is_told =
-            |&&frame: &&(usize, Option<u32>)| self.function(frame).is_some_and(|it| !it.native);
+        let is_told = |&&frame: &&(usize, Option<u32>)| {
+            self.function(frame).is_some_and(|it| !it.native && is_function(it))
+        };
         let mut told = inner.iter().filter(is_told);
         let is_other = |&&frame: &&(usize, Option<u32>)| self.of(frame) == Role::Other;
         let others = told.clone().filter(is_other).count();

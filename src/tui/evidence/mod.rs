@@ -13,7 +13,7 @@ pub use finding::{Finding, Share};
 use rustc_hash::FxHashMap;
 
 use super::{
-    population::{Path, Population, margin},
+    population::{Function, Path, Population, margin},
     screen::{Evidence, Gauges},
     tabs,
     update::{ProcessNow, ThreadNow},
@@ -200,7 +200,7 @@ fn one_function(window: &Window<'_>) -> Option<Finding> {
     if share - margin(share, samples) <= 0.5 || part < elapsed / 10 {
         return None;
     }
-    let line = window.seen.functions.get(function)?.line;
+    let line = window.seen.functions.get(function).filter(|it| is_function(it))?.line;
     let (function, share) = (place(window.seen, (function, line)), Share { part, whole });
     Some(Finding::Function { function, share, cores: window.gauges.cores })
 }
@@ -333,21 +333,31 @@ fn heaviest(population: &Population, paths: &[&Path]) -> Option<Heaviest> {
 /// The innermost frame of the program's own, or else of its language, or else
 /// the innermost.
 fn own_frame(population: &Population, path: &Path) -> Option<Frame> {
-    let told = || {
+    let known = || {
         let frames = path.frames.iter().rev();
-        frames
-            .filter_map(|&frame| Some((frame, population.functions.get(frame.0)?)))
-            .filter(|(_, it)| !it.native)
+        let known = frames.filter_map(|&frame| Some((frame, population.functions.get(frame.0)?)));
+        known.filter(|(_, function)| is_function(function))
     };
-    let own = told().find(|(_, it)| it.file.as_deref().is_some_and(|file| !is_library(file)));
-    let frame = own.or_else(|| told().next()).map(|(frame, _)| frame);
-    frame.or_else(|| path.frames.last().copied())
+    let told = || known().filter(|(_, function)| !function.native);
+    let own = told().find(|(_, function)| function.file.is_some() && !is_library(function));
+    own.or_else(|| told().next()).or_else(|| known().next()).map(|(frame, _)| frame)
 }
 
-/// Whether a source file was installed with others' packages, or with Python.
-fn is_library(file: &str) -> bool {
+/// What stands in the place of frames that are not known is none.
+fn is_function(function: &Function) -> bool {
+    !function.name.starts_with('[')
+}
+
+/// Whether a function was installed with others' packages, with Python, or as
+/// part of the C library.
+fn is_library(function: &Function) -> bool {
+    let file = function.file.as_deref().unwrap_or_default();
+    let module = function.module.as_deref().unwrap_or_default();
     let installed = ["/site-packages/", "/dist-packages/", "/lib/python", "/lib64/python"];
-    file.starts_with('<') || installed.iter().any(|home| file.contains(home))
+    let c = ["libc.", "libc-", "ld-", "libpthread"];
+    file.starts_with('<')
+        || installed.iter().any(|home| file.contains(home))
+        || c.iter().any(|start| module.starts_with(start))
 }
 
 /// A function, and where: `save_user (db.py:121)`.

@@ -207,6 +207,9 @@ fn a_loop_that_greenlets_keep_is_told() {
         "!Event loop of MainThread blocked 100 % of the time; 80 % by save_user (db.py:121), \
          asleep in clock_nanosleep",
     );
+    // Of what it does in stacks that are lost nothing is known.
+    let lost = |ticks| blocked(280, 520 - ticks).seen(0, naps(), "[lost]", ticks);
+    lost(400).check("PBKDF2 alone is 100 % of the time on CPU, of 0.93 cores");
     blocked(280, 520).check("PBKDF2 alone is 100 % of the time on CPU, of 0.93 cores");
 }
 
@@ -284,6 +287,34 @@ fn a_loop_of_machine_code_is_told() {
     };
     made(700).check("!Event loop of MainThread kept busy 70 % of the time; 70 % by render");
     made(30).check("");
+    // Sources of the C library are known, and are not the program's own.
+    let mut sorts = Made::new().seen(
+        0,
+        RUN,
+        "main@/src/a.c uv_run order@/src/a.c:7 qsort@./stdlib/qsort.c:9",
+        900,
+    );
+    sorts.seen.functions[3].module = Some("libc.so.6".to_owned());
+    sorts.check("!Event loop of MainThread kept busy 100 % of the time; 100 % by order (a.c:7)");
+    // uvloop: below a language's frames the loop's own are not shown.
+    let outer = "main@/srv/u.py:9 run@/v/site-packages/uvloop/__init__.py:92";
+    let kept = Made::new()
+        .seen(
+            0,
+            made::asleep(libc::SYS_epoll_pwait),
+            &format!("{outer} !uv_run !uv__io_poll !epoll_pwait"),
+            360,
+        )
+        .seen(
+            0,
+            naps(),
+            &format!("{outer} handler@/srv/u.py:3 !time_sleep !__clock_nanosleep"),
+            640,
+        );
+    kept.check(
+        "!Event loop of MainThread blocked 64 % of the time; 64 % by handler (u.py:3), \
+         asleep in clock_nanosleep",
+    );
     let mut nameless = Made::new().seen(
         0,
         made::asleep(libc::SYS_epoll_pwait),
@@ -322,6 +353,9 @@ fn one_function_is_told_only_beyond_doubt() {
     };
     made(630, 370).check("f (p.py) alone is 63 % of the time on CPU, of 0.93 cores");
     made(510, 490).check("");
+    // What is no function.
+    let cut = Made::new().seen(0, RUN, "[lost]", 600).seen(0, RUN, "g", 400);
+    cut.check("");
     // Recursion is not more than once.
     Made::new().seen(0, RUN, "f f f g", 100).seen(0, RUN, "f f f", 100).check("");
 }

@@ -17,6 +17,9 @@ use crate::{
 
 /// The innermost frames by which places are told apart, and which are shown.
 const FRAMES: usize = 8;
+/// Of those, at most so many of machine code, where there is a language runtime:
+/// between a system call and the line that led to it can be dozens.
+const NATIVE_FRAMES: usize = 2;
 /// The most rows that are made, of the heaviest.
 const MOST_ROWS: usize = 1_000;
 /// Threads that wait in one place for more objects than these are one row all
@@ -25,8 +28,9 @@ const MOST_OBJECTS: usize = 4;
 /// The most letters of an object: a path can have 4,096 (PATH_MAX).
 const LONGEST_OBJECT: usize = 512;
 
-/// A place where threads sleep: the system call, and the innermost frames.
-type Place<'a> = (Syscall, &'a [(usize, Option<u32>)]);
+/// A place where threads sleep: the system call, and the innermost frames that
+/// are shown, innermost first.
+type Place = (Syscall, Vec<(usize, Option<u32>)>);
 
 /// What was seen in a place.
 #[derive(Default)]
@@ -48,18 +52,18 @@ pub fn waits(
     at: Duration,
     names: &dyn Fn(ThreadId) -> String,
 ) -> Vec<WaitRow> {
-    let mut places: FxHashMap<Place<'_>, Seen> = FxHashMap::default();
+    let mut places: FxHashMap<Place, Seen> = FxHashMap::default();
     for path in &population.stacks {
         let State::Blocked(call) = path.state else { continue };
-        let seen = places.entry((call, innermost(path))).or_default();
+        let seen = places.entry((call, innermost(population, path, call))).or_default();
         seen.time = seen.time.saturating_add(path.time);
         let own = seen.by_thread.entry(path.thread).or_default();
         *own = own.saturating_add(path.time);
     }
     let there = there(&places, now, at);
     let mut rows = Vec::new();
-    for (&place, seen) in &places {
-        let there = there.get(&place).map_or(&[][..], Vec::as_slice);
+    for (place, seen) in &places {
+        let there = there.get(place).map_or(&[][..], Vec::as_slice);
         rows.extend(split(seen, there).into_iter().map(|part| (place, part)));
     }
     let weight = |part: &Part<'_>| (Reverse(part.time), Reverse(part.there.len()));
@@ -72,24 +76,45 @@ pub fn waits(
     rows.into_iter().map(|(place, part)| row(population, place, part, at, names)).collect()
 }
 
-fn innermost(path: &Path) -> &[(usize, Option<u32>)] {
-    path.frames.get(path.frames.len().saturating_sub(FRAMES)..).unwrap_or_default()
+/// The frames by which the place of a stack is told.
+fn innermost(population: &Population, path: &Path, call: Syscall) -> Vec<(usize, Option<u32>)> {
+    let name = call.name().unwrap_or_default();
+    let mut left = NATIVE_FRAMES;
+    let is_shown = |&(index, _): &(usize, Option<u32>)| {
+        let Some(function) = population.functions.get(index) else { return false };
+        // The C library's function of the call says nothing new.
+        let repeats = function.name.trim_start_matches('_') == name;
+        let is_one_more = !function.native || left > 0;
+        if function.native && !repeats {
+            left = left.saturating_sub(1);
+        }
+        is_one_more && !(repeats && (function.native || function.module.is_some()))
+    };
+    let mut frames = Vec::with_capacity(FRAMES);
+    frames.extend(path.frames.iter().rev().copied().filter(is_shown).take(FRAMES));
+    for (index, line) in &mut frames {
+        // One function of a library is one place, wherever in it.
+        if population.functions.get(*index).is_some_and(|it| it.native) {
+            *line = None;
+        }
+    }
+    frames
 }
 
 /// The threads that are in each place now.
-fn there<'a, 'n>(
-    places: &FxHashMap<Place<'a>, Seen>,
+fn there<'p, 'n>(
+    places: &'p FxHashMap<Place, Seen>,
     now: &'n [ThreadNow],
     at: Duration,
-) -> FxHashMap<Place<'a>, Vec<&'n ThreadNow>> {
-    let mut of_thread: FxHashMap<(ThreadId, Syscall), Vec<(Place<'a>, Duration)>> =
+) -> FxHashMap<&'p Place, Vec<&'n ThreadNow>> {
+    let mut of_thread: FxHashMap<(ThreadId, Syscall), Vec<(&Place, Duration)>> =
         FxHashMap::default();
-    for (&place, seen) in places {
+    for (place, seen) in places {
         for (&thread, &time) in &seen.by_thread {
             of_thread.entry((thread, place.0)).or_default().push((place, time));
         }
     }
-    let mut there: FxHashMap<Place<'a>, Vec<&ThreadNow>> = FxHashMap::default();
+    let mut there: FxHashMap<&Place, Vec<&ThreadNow>> = FxHashMap::default();
     for thread in now {
         let State::Blocked(call) = thread.state else { continue };
         let Some(known) = of_thread.get(&(thread.thread, call)) else { continue };
@@ -200,7 +225,7 @@ fn is_time(text: &str) -> bool {
 
 fn row(
     population: &Population,
-    (call, frames): Place<'_>,
+    (call, frames): &Place,
     part: Part<'_>,
     at: Duration,
     names: &dyn Fn(ThreadId) -> String,
@@ -213,16 +238,20 @@ fn row(
     };
     let frame = |&(index, line): &(usize, Option<u32>)| {
         let function = population.functions.get(index)?;
-        let place = place(function, line.or(function.line));
         let name = &function.name;
-        Some(if place.is_empty() { name.clone() } else { format!("{name} ({place})") })
+        let place = place(function, line.or(function.line));
+        Some(if function.native || place.is_empty() {
+            name.clone()
+        } else {
+            format!("{name} ({place})")
+        })
     };
     WaitRow {
         share: population.share(part.time),
         threads: part.there.len(),
         call: call.to_string(),
         object,
-        stack: frames.iter().rev().filter_map(frame).collect(),
+        stack: frames.iter().filter_map(frame).collect(),
         longest: part
             .there
             .iter()
@@ -264,9 +293,16 @@ mod tests {
     #[test]
     fn threads_that_sleep_in_one_place_are_one_row() {
         let mut population = made::running(&[("main work", 20)]);
+        let client = "!call ".repeat(40);
         for thread in [1, 2] {
             let state = made::asleep(libc::SYS_recvfrom);
-            made::add(&mut population, thread, state, "main ask@/srv/db.py:7 !recv", 30);
+            made::add(
+                &mut population,
+                thread,
+                state,
+                &format!("main ask@/srv/db.py:7 {client} !PQgetResult !__recvfrom"),
+                30,
+            );
         }
         made::add(&mut population, 0, made::asleep(libc::SYS_futex), "main lock@a.py:3", 20);
         let wait = Some("recvfrom(16) of tcp 10.0.0.1:4 -> 10.0.0.2:5432, 9.5 s left");
@@ -277,12 +313,12 @@ mod tests {
             now(0, libc::SYS_poll, 3, None),
         ];
         let expected = [
-            "60 2 recvfrom [tcp 10.0.0.1:4 -> 10.0.0.2:5432 (fd 16)] 12 recv",
+            "60 2 recvfrom [tcp 10.0.0.1:4 -> 10.0.0.2:5432 (fd 16)] 12 PQgetResult",
             "20 0 futex [in t0] - lock (a.py:3)",
         ];
         check(&population, &there, &expected);
         let rows = waits(&population, &there, Duration::ZERO, &|_| String::new());
-        assert_eq!(rows[0].stack, ["recv", "ask (db.py:7)", "main"]);
+        assert_eq!(rows[0].stack, ["PQgetResult", "call", "ask (db.py:7)", "main"]);
     }
 
     #[test]
