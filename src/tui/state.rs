@@ -195,7 +195,7 @@ impl State {
     /// The terminal has so many columns and lines.
     pub fn resize(&mut self, width: usize, height: usize) {
         self.size = (width, height);
-        self.changed = true;
+        self.touch();
     }
 
     /// The text of a source file that was requested; `None` where it cannot be

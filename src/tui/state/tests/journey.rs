@@ -61,12 +61,15 @@ fn what_is_chosen_is_seen() {
     assert_eq!(seen(&mut state), (90, 99));
     state.press(Key::PageUp);
     assert_eq!(seen(&mut state), (89, 89));
-    state.resize(80, 9);
+    state.resize(80, 10);
     assert_eq!(seen(&mut state), (89, 89));
+    press(&mut state, "jj");
+    assert_eq!(seen(&mut state), (89, 91));
     press(&mut state, "j");
-    assert_eq!(seen(&mut state), (89, 90));
-    press(&mut state, "j");
-    assert_eq!(seen(&mut state), (90, 91));
+    assert_eq!(seen(&mut state), (90, 92));
+    // A larger terminal shows more of the same.
+    state.resize(80, 30);
+    assert_eq!(seen(&mut state), (77, 92));
     state.press(Key::Home);
     assert_eq!(seen(&mut state), (0, 0));
 }
