@@ -258,7 +258,7 @@ fn a_click_in_the_graph_means_the_box_that_is_there() {
             boxes.push(FlameBox { name, depth, from, to, share: to - from, ..FlameBox::default() });
         }
     }
-    let flame = Flame { boxes, chosen: 4, top: 1, above: Vec::new() };
+    let flame = Flame { boxes, chosen: 4, top: 1, ..Flame::default() };
     let screen = screens::screen(Tab::Flame, "", Body::Flame(flame));
     let found = hits_are_what_is_drawn(&screen, "box-", Target::FlameBox);
     assert!(found >= 2 + 4 + 3 * (2 + 4 + 3 * 8), "{found} boxes");

@@ -180,7 +180,7 @@ pub(crate) fn flame() -> Screen {
     put("deflate", 6, 0.52, 0.6);
     put("isspace", 7, 0.1, 0.14);
     put("thin", 7, 0.141, 0.142);
-    let flame = Flame { boxes, chosen: 12, top: 0, above: Vec::new() };
+    let flame = Flame { boxes, chosen: 12, top: 0, ..Flame::default() };
     screen(Tab::Flame, "", Body::Flame(flame))
 }
 
