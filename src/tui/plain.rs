@@ -206,7 +206,7 @@ mod tests {
     fn it_reads_as_a_table() {
         let rows = vec![row("tokenize", "shop/parser.py:118"), row("\x1b[2J", "")];
         let expected = "\
-4182 gunicorn: worker [shop] w…  CPython 3.12.4  5.0 s  100 Hz, 99.4 % made
+4182 gunicorn: worker [shop] with m…  CPython 3.12.4  5.0 s  100 Hz, 99.4 % made
 CPU 1.43 cores  GIL held 91 %, wanted by 2.1  spy 0.0 % of a core
 threads: 0 run, 0 wait for a CPU, 0 wait for the GIL, 0 sleep
 ! GIL-bound: 91 % held
