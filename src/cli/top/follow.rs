@@ -53,7 +53,7 @@ pub(super) enum Event {
     Over(anyhow::Result<Over>),
     /// A source file was read, or could not be.
     Source(super::source::Read),
-    /// A file was written, or could not be, in a sentence.
+    /// A file was written, or could not be: in a sentence.
     Saved(String),
 }
 
