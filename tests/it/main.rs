@@ -41,5 +41,6 @@ mod tidy;
 mod top;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+mod view;
 #[cfg(target_arch = "x86_64")]
 mod waits;

@@ -27,6 +27,7 @@ pub(super) fn clean(text: &str, letters: Letters) -> Cow<'_, str> {
     let (mut marks, mut seen) = (MARKS, false);
     for letter in text.chars() {
         match letter {
+            '±' if letters == Letters::Ascii => clean.push_str("+-"),
             _ if letters == Letters::Ascii => clean.push(ascii(letter)),
             // They ask for another width of the letter before, which some
             // terminals grant.
@@ -52,15 +53,14 @@ pub(super) fn clean(text: &str, letters: Letters) -> Cow<'_, str> {
 fn ascii(letter: char) -> char {
     match letter {
         ' '..='~' => letter,
-        '▼' | '▾' => 'v',
-        '▲' | '▴' => '^',
+        '▼' | '▾' | '↓' => 'v',
+        '▲' | '▴' | '↑' => '^',
         '←' => '<',
         '→' => '>',
         '…' => '~',
         '─' | '–' | '—' | '−' => '-',
         '│' => '|',
         'µ' | 'μ' => 'u',
-        '±' => '~',
         '×' => 'x',
         '·' => '.',
         _ => '?',
@@ -80,6 +80,12 @@ fn cells(letter: char) -> usize {
 /// The cells that `text` takes, which is clean.
 pub(super) fn width(text: &str) -> usize {
     text.chars().map(cells).sum()
+}
+
+/// The cells that `text` takes once it is clean, or those of as much of it as is
+/// ever looked at.
+pub(super) fn measure(text: &str, letters: Letters) -> usize {
+    width(&clean(first(text), letters))
 }
 
 /// The letters of `text`, which is clean, with their marks and their cells.
@@ -224,8 +230,8 @@ mod tests {
 
     #[test]
     fn ascii_is_ascii() {
-        let clean = |text| clean(text, Letters::Ascii).into_owned();
-        assert_eq!(clean("self▼ ±2 31 µs"), "selfv ~2 31 us");
+        let clean = |text: &str| clean(text, Letters::Ascii).into_owned();
+        assert_eq!(clean("self▼ ±2 31 µs"), "selfv +-2 31 us");
         assert_eq!(clean("größe 東\x07"), "gr??e ?\\x07");
         assert_eq!(fit("größenwahn", 5, Cut::End, Letters::Ascii), "gr??~");
     }

@@ -16,8 +16,15 @@ use crate::{
     },
 };
 
-/// A box of fewer cells than this has no room for its share.
-const SHARE: usize = 16;
+/// More callers than this are never looked at: no terminal shows as many.
+const CALLERS: usize = 64;
+
+/// In a box of fewer cells than this a name is not cut in the middle: there
+/// would be nothing left at either end.
+const MIDDLE: usize = 12;
+
+/// A box of fewer cells than this has room for its name, but not for its share.
+const SHARE: usize = 24;
 
 /// The columns of a box on a terminal of this width: from the first, to before
 /// the last. Boxes that touch have an edge in common, and so do not overlap.
@@ -55,7 +62,8 @@ fn draw_heading(flame: &Flame, canvas: &mut Canvas<'_>) {
             Letters::Unicode => " → ",
             Letters::Ascii => " -> ",
         };
-        let above = flame.above.join(arrow) + arrow;
+        let hidden = flame.above.len().saturating_sub(CALLERS);
+        let above = flame.above[hidden..].join(arrow) + arrow;
         let text = cells::fit(&above, width.saturating_sub(2), Cut::Start, letters);
         left = canvas.put((1, 0), width, text.trim_end(), faint) + 2;
     }
@@ -87,19 +95,34 @@ fn draw_box(
     };
     let style = style(shown, chosen, canvas);
     let room = to - from - 1;
-    let share = numbers::percent(shown.share);
-    let asleep = if shown.asleep { "~" } else { "" };
-    let label = if room >= SHARE {
-        let name = room - share.len() - asleep.len() - 1;
-        let name = cells::fit(&shown.name, name, Cut::Middle, letters);
-        format!("{asleep}{name} {share}")
-    } else {
-        let name = cells::fit(&shown.name, room.saturating_sub(asleep.len()), Cut::Middle, letters);
-        format!("{asleep}{name}")
-    };
     canvas.put((from, row), 1, mark, style);
-    canvas.put((from + 1, row), room, &label, style);
+    canvas.put((from + 1, row), room, &label(shown, room, letters), style);
     canvas.tint(row, from, to, style);
+    // Where there are no colours only this says where the box ends. The box
+    // beside it, if there is one, is drawn later.
+    if canvas.paint() == Paint::Plain {
+        let edge = if letters == Letters::Ascii { "|" } else { "▏" };
+        canvas.put((to, row), 1, edge, Style::new());
+    }
+}
+
+/// The name in a box, and its share where there is room for both.
+fn label(shown: &FlameBox, room: usize, letters: Letters) -> String {
+    let asleep = if shown.asleep { "~" } else { "" };
+    let share = numbers::percent(shown.share);
+    let left = room.saturating_sub(asleep.len());
+    let short = left.saturating_sub(share.len() + 1);
+    let cut = if room < MIDDLE { Cut::End } else { Cut::Middle };
+    let name = cells::fit(&shown.name, left, cut, letters);
+    if cells::width(&name) <= short {
+        format!("{asleep}{name} {share}")
+    } else if room >= SHARE {
+        format!("{asleep}{} {share}", cells::fit(&shown.name, short, cut, letters))
+    } else if left > 1 {
+        format!("{asleep}{name}")
+    } else {
+        asleep.to_owned()
+    }
 }
 
 /// Warm for what runs, cool for what sleeps.

@@ -103,17 +103,28 @@ fn hints(screen: &Screen, width: usize, letters: Letters) -> Vec<Hint> {
     let mut from = 1;
     let mut told: &[&str] = &[];
     if let Some(ending) = ending(screen) {
-        from += cells::width(&cells::clean(&ending, letters)) + GAP;
+        from += cells::measure(&ending, letters) + GAP;
         told = &["w", "q"];
     }
+    let cells = |&(key, does): &(&str, &str)| {
+        cells::measure(key, letters) + 1 + cells::measure(does, letters)
+    };
     let mut hints = Vec::new();
-    for &(key, does) in screen.keys.iter().filter(|(key, _)| !told.contains(key)) {
-        let text = cells::width(&cells::clean(key, letters)) + 1;
-        let to = from + text + cells::width(&cells::clean(does, letters));
-        if to >= width {
+    // What tells all other keys has its room for sure.
+    let mut help = screen.keys.iter().find(|(key, _)| *key == "?");
+    for pair in screen.keys.iter().filter(|(key, _)| !told.contains(key)) {
+        help = help.filter(|help| help.0 != pair.0);
+        let to = from + cells(pair);
+        let reserved = help.map_or(0, |help| GAP + cells(help));
+        let (pair, to) = match help {
+            _ if to + reserved < width => (pair, to),
+            Some(help) if from + cells(help) < width => (help, from + cells(help)),
+            _ => break,
+        };
+        hints.push(Hint { key: pair.0, does: pair.1, from, to });
+        if help.is_some_and(|help| help.0 == pair.0) {
             break;
         }
-        hints.push(Hint { key, does, from, to });
         from = to + GAP;
     }
     hints

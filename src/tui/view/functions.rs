@@ -37,7 +37,7 @@ pub(super) fn columns(rows: &[FunctionRow], width: usize) -> Vec<Column<Id>> {
     };
     let mut columns = vec![Column::number(Id::Own, "self", 5)];
     if rows.iter().any(|row| row.change.is_some()) {
-        columns.push(Column::number(Id::Change, "change", 6));
+        columns.push(Column::number(Id::Change, "change", 7));
     }
     columns.push(Column::number(Id::Margin, "±", 4));
     columns.push(Column::number(Id::Total, "total", 6));
@@ -65,16 +65,23 @@ pub(super) fn columns(rows: &[FunctionRow], width: usize) -> Vec<Column<Id>> {
 /// Draw the rows of `table`.
 pub(super) fn draw(table: &Table<FunctionRow>, order: &str, canvas: &mut Canvas<'_>) {
     let columns = columns(&table.rows, canvas.width());
-    // One scale for all rows, so that they can be compared.
-    let trends = table.rows.iter().flat_map(|row| &row.trend);
-    let scale = trends.copied().filter(|share| share.is_finite()).fold(0.0, f64::max);
     let letters = canvas.letters();
-    table::draw(table, &columns, order, canvas, |row| Shown { row, scale, letters });
+    table::draw(table, &columns, order, canvas, |row| Shown { row, letters });
+}
+
+/// The height of a row's trend, of which the numbers beside it say how much it
+/// is: what does not change stands half as high as can be, and what is little is
+/// not made to look like much.
+#[expect(clippy::cast_precision_loss, reason = "there are some hundred at most")]
+fn scale(trend: &[f64]) -> f64 {
+    const LITTLE: f64 = 0.05;
+    let shares = || trend.iter().copied().filter(|share| share.is_finite());
+    let mean = shares().sum::<f64>() / trend.len().max(1) as f64;
+    shares().fold(LITTLE, f64::max).max(2.0 * mean)
 }
 
 struct Shown<'a> {
     row: &'a FunctionRow,
-    scale: f64,
     letters: Letters,
 }
 
@@ -88,8 +95,10 @@ impl Row for Shown<'_> {
             Id::Change => Entry::new(row.change.map(numbers::change).unwrap_or_default()),
             Id::Margin => Entry::new(numbers::margin(row.margin)).role(Role::Faint),
             Id::Total => Entry::share(row.total),
-            Id::Trend => Entry::new(numbers::spark(&row.trend, self.scale, cells, self.letters))
-                .role(Role::Running),
+            Id::Trend => {
+                Entry::new(numbers::spark(&row.trend, scale(&row.trend), cells, self.letters))
+                    .role(Role::Running)
+            }
             Id::Name => Entry::new(&*row.name).cut(Cut::Middle),
             Id::Place => Entry::new(&*row.place).cut(Cut::Path).role(Role::Faint),
         }

@@ -12,9 +12,6 @@ use crate::{
 /// The blank cells between the parts of a line.
 const GAP: usize = 2;
 
-/// From this width there are units and words.
-const ROOMY: usize = 110;
-
 /// Draw them.
 pub(super) fn draw(screen: &Screen, canvas: &mut Canvas<'_>) {
     draw_title(&screen.title, 0, canvas);
@@ -40,7 +37,7 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
     parts.retain(|(_, text, _)| !text.is_empty());
     let who = format!("{} {}", title.who, title.command);
     let letters = canvas.letters();
-    let clean = |text: &str| cells::width(&cells::clean(text, letters));
+    let clean = |text: &str| cells::measure(text, letters);
     // Half of the line is for who it is, unless that is shorter.
     let least = clean(&who).min(canvas.width() / 2);
     for unneeded in 0..3 {
@@ -63,8 +60,8 @@ pub(super) fn draw_title(title: &Title, row: usize, canvas: &mut Canvas<'_>) {
 pub(super) fn moment(moment: &Moment) -> (String, bool) {
     match moment {
         Moment::Live => ("LIVE".to_owned(), true),
-        Moment::Paused(ago) => (format!("PAUSED {} ago", style::time(*ago)), false),
-        Moment::Past(ago) => (format!("PAST {} ago", style::time(*ago)), false),
+        Moment::Paused(ago) => (format!("PAUSED {} ago", numbers::ago(*ago)), false),
+        Moment::Past(ago) => (format!("PAST {} ago", numbers::ago(*ago)), false),
         Moment::Ended(_) => ("ENDED".to_owned(), false),
     }
 }
@@ -93,8 +90,7 @@ fn draw_gauges(gauges: &Gauges, canvas: &mut Canvas<'_>) {
         // The history of the processors takes what is left.
         let least = if detail == Detail::Full { 12 } else { 4 };
         let spark = (width.saturating_sub(taken + 1)).min(40);
-        let fits = spark >= least && (detail != Detail::Full || width >= ROOMY);
-        if !fits && detail != Detail::Least {
+        if spark < least && detail != Detail::Least {
             continue;
         }
         let mut at = 1;
@@ -125,7 +121,7 @@ fn parts(gauges: &Gauges, detail: Detail, canvas: &Canvas<'_>) -> Vec<(String, S
         cells::fit(&text, canvas.width(), cells::Cut::End, canvas.letters())
     };
     let mut parts =
-        vec![(text(format!("{}{:.2} cores", if full { "CPU " } else { "" }, gauges.cores)), plain)];
+        vec![(text(format!("CPU {:.2}{}", gauges.cores, if full { " cores" } else { "" })), plain)];
     if let Some((held, wanted)) = gauges.lock {
         let held = numbers::whole(held);
         let words = if full { ["held", ",", "waiting"] } else { ["", "", "wait"] };
@@ -148,7 +144,9 @@ fn parts(gauges: &Gauges, detail: Detail, canvas: &Canvas<'_>) -> Vec<(String, S
         ));
     }
     if let Some(lost) = &gauges.lost {
-        parts.push((text(lost.clone()), canvas.style(Role::Warning)));
+        // Half of the line is for what is known all the same.
+        let lost = cells::fit(lost, canvas.width() / 2, cells::Cut::End, canvas.letters());
+        parts.push((lost, canvas.style(Role::Warning)));
     } else if detail < Detail::Uncosted {
         let own = numbers::whole(gauges.own);
         let held = gauges.held.filter(|held| held.is_finite() && detail < Detail::Unheld);

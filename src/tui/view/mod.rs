@@ -1,7 +1,7 @@
 //! Drawing: what of a [`Screen`] stands where, and what a click there means.
 //!
 //! ```text
-//!  spy  who                    runtime  watched  LIVE  rate
+//!  who                         runtime  watched  LIVE  rate
 //!  CPU  interpreter lock  threads  what this program costs
 //!  ! what is certain
 //! [1Functions] 2Threads  3Flame …      of what  ordered by what

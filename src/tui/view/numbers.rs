@@ -68,10 +68,11 @@ pub(super) fn clock(time: Duration) -> String {
     }
 }
 
-/// How long ago, in six cells: `41.2 s`, `12m05s`, `3h12m`, `9d23h`.
+/// How long ago, in six cells: `12 ms`, `41 s`, `12m05s`, `3h12m`, `9d23h`.
 pub(super) fn ago(time: Duration) -> String {
     match time.as_secs() {
-        0..60 => format!("{:.1} s", (time.as_secs_f64() * 10.0).floor() / 10.0),
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..60 => format!("{seconds} s"),
         seconds @ 60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         seconds @ 3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
         seconds => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
@@ -143,8 +144,8 @@ mod tests {
         let times = [0, 42, 3723, 90_000].map(|s| clock(Duration::from_secs(s)));
         assert_eq!(times, ["00:00", "00:42", "1:02:03", "1 d 1:00"]);
         let times =
-            [59_990, 725_000, 11_520_000, 860_400_000].map(|ms| ago(Duration::from_millis(ms)));
-        assert_eq!(times, ["59.9 s", "12m05s", "3h12m", "9d23h"]);
+            [12, 59_990, 725_000, 11_520_000, 860_400_000].map(|ms| ago(Duration::from_millis(ms)));
+        assert_eq!(times, ["12 ms", "59 s", "12m05s", "3h12m", "9d23h"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What stands before everything else, in a box in the middle.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 
 use super::{
     Letters,
     canvas::Canvas,
     cells::{self, Cut},
+    table,
 };
 use crate::{
     style::Role,
@@ -21,8 +22,11 @@ const MESSAGE: usize = 64;
 /// A line in a box: parts of it, and how they look.
 type Line = Vec<(String, Option<Role>)>;
 
-/// A box: its title, its lines, how many of these are not seen above, and which
-/// is chosen.
+/// The most things to choose from that are seen at once.
+const CHOICES: usize = 16;
+
+/// A box: its title, its lines, which choice the first of these is, and which
+/// choice is chosen.
 struct Sheet {
     title: String,
     lines: Vec<Line>,
@@ -48,7 +52,8 @@ impl Sheet {
         match overlay {
             Overlay::Help(groups) => Some(help(groups, (room, height.saturating_sub(2)))),
             Overlay::Picker { label, choices, chosen } => {
-                Some(picker(label, choices, *chosen, (room, height.saturating_sub(2))))
+                let high = height.saturating_sub(2).min(CHOICES);
+                Some(picker(label, choices, *chosen, (room, high)))
             }
             Overlay::Message(text) => {
                 let lines: Vec<Line> = wrapped(text, room.min(MESSAGE))
@@ -79,19 +84,28 @@ pub(super) fn draw(overlay: &Overlay, canvas: &mut Canvas<'_>) {
     canvas.blank((place.column, place.row), place.width, place.height);
     draw_edges(&place, &sheet.title, canvas);
     let seen = place.height.saturating_sub(2);
+    if seen < sheet.lines.len() {
+        let (row, end) = (place.row + place.height - 1, place.column + place.width);
+        let room = place.width.saturating_sub(4);
+        canvas.put_right(
+            (end.saturating_sub(2), row),
+            room,
+            " the rest has no room ",
+            Style::new(),
+        );
+    }
     let room = place.width.saturating_sub(2 + 2 * PAD);
-    for (at, line) in sheet.lines.iter().enumerate().skip(sheet.top).take(seen) {
-        let row = place.row + 1 + at - sheet.top;
+    for (at, line) in sheet.lines.iter().take(seen).enumerate() {
+        let row = place.row + 1 + at;
         let left = place.column + 1 + PAD;
         let mut column = left;
         for (text, role) in line {
             let style = role.map_or(Style::new(), |role| canvas.style(role));
             column = canvas.put((column, row), (left + room).saturating_sub(column), text, style);
         }
-        if sheet.chosen == Some(at) {
+        if sheet.chosen == Some(sheet.top + at) {
             canvas.put((left - PAD + 1, row), 1, ">", canvas.style(Role::Strong));
-            let reversed = Style::new().add_modifier(Modifier::REVERSED);
-            canvas.tint(row, left - PAD, left + room + PAD, reversed);
+            canvas.tint(row, left - PAD, left + room + PAD, table::bar());
         }
     }
 }
@@ -209,16 +223,11 @@ fn side_by_side(blocks: &[Vec<Line>], columns: usize) -> Vec<Line> {
 fn picker(label: &str, choices: &[String], chosen: usize, (room, high): (usize, usize)) -> Sheet {
     let chosen = chosen.min(choices.len().saturating_sub(1));
     let top = (chosen + 1).saturating_sub(high.max(1));
-    let seen = choices.iter().skip(top).take(high);
-    // The mark of the one that is chosen takes a cell before them.
-    let text = |text: &str| cells::fit(text, room, Cut::Middle, Letters::Unicode);
-    let width = seen.map(|choice| cells::width(&text(choice))).max().unwrap_or(0);
-    let lines = choices.iter().enumerate().map(|(at, choice)| {
-        // Thousands are not looked at for the few that are seen.
-        let is_seen = (top..top + high).contains(&at);
-        vec![(if is_seen { text(choice) } else { String::new() }, None)]
-    });
-    Sheet { title: label.to_owned(), lines: lines.collect(), top, chosen: Some(chosen), width }
+    let text = |text: &String| cells::fit(text, room, Cut::Middle, Letters::Unicode);
+    let seen = choices.iter().skip(top).take(high).map(text);
+    let lines: Vec<Line> = seen.map(|choice| vec![(choice, None)]).collect();
+    let width = lines.iter().map(width_of).max().unwrap_or(0);
+    Sheet { title: label.to_owned(), lines, top, chosen: Some(chosen), width }
 }
 
 /// `text` in lines of at most `most` cells, broken at blanks.
@@ -258,6 +267,6 @@ pub(super) fn hit(
     if sheet.chosen.is_none() || is_edge || column == place.column {
         return None;
     }
-    let choice = sheet.top + row - place.row - 1;
-    (choice < sheet.lines.len()).then_some(Target::Choice(choice))
+    let line = row - place.row - 1;
+    (line < sheet.lines.len()).then_some(Target::Choice(sheet.top + line))
 }

@@ -1,4 +1,4 @@
-//! A terminal too small for everything: who it is, and the hottest row.
+//! A terminal too small for everything: who it is, and what is hottest.
 
 use ratatui::style::Style;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     style::Role,
-    tui::screen::{Body, Overlay, Screen},
+    tui::screen::{Body, FlameBox, Overlay, Screen},
 };
 
 /// Draw two lines, or what there is room for.
@@ -43,31 +43,43 @@ pub(super) fn draw(screen: &Screen, canvas: &mut Canvas<'_>) {
     }
 }
 
-/// The first row of what is shown: rows are ordered by what is wanted.
+/// Of what is shown, that which has the most.
 fn hottest(screen: &Screen) -> (Option<f64>, String) {
-    let none = || (None, String::new());
-    match &screen.body {
+    let told = match &screen.body {
         Body::Functions(table) => {
-            table.rows.first().map_or_else(none, |row| (Some(row.own), row.name.clone()))
+            most(&table.rows, |row| row.own).map(|row| (row.own, row.name.clone()))
         }
-        Body::Threads(table) => table
-            .rows
-            .first()
-            .map_or_else(none, |row| (Some(row.cpu), format!("{} {}", row.name, row.frame))),
-        Body::Flame(flame) => {
-            // The deepest of those that have most of the samples.
-            let most = flame.boxes.iter().filter(|shown| shown.depth > 0);
-            most.max_by(|a, b| a.share.total_cmp(&b.share).then(a.depth.cmp(&b.depth)))
-                .map_or_else(none, |shown| (Some(shown.share), shown.name.clone()))
-        }
+        Body::Threads(table) => most(&table.rows, |row| row.cpu)
+            .map(|row| (row.cpu, format!("{} {}", row.name, row.frame))),
+        Body::Flame(flame) => in_graph(&flame.boxes).map(|shown| (shown.share, shown.name.clone())),
         Body::Tree(table) => {
-            table.rows.first().map_or_else(none, |row| (Some(row.share), row.name.clone()))
+            most(&table.rows, |row| row.own).map(|row| (row.own, row.name.clone()))
         }
-        Body::Waits(table) => table
-            .rows
-            .first()
-            .map_or_else(none, |row| (Some(row.share), format!("{} {}", row.call, row.object))),
-        Body::Source(source) => (None, source.title.clone()),
-        Body::Empty(why) => (None, why.clone()),
+        Body::Waits(table) => most(&table.rows, |row| row.share)
+            .map(|row| (row.share, format!("{} {}", row.call, row.object))),
+        Body::Source(source) => return (None, source.title.clone()),
+        Body::Empty(why) => return (None, why.clone()),
+    };
+    told.map_or((None, String::new()), |(share, name)| (Some(share), name))
+}
+
+/// The row with the largest share: the first one need not be it.
+fn most<T>(rows: &[T], share: impl Fn(&T) -> f64) -> Option<&T> {
+    // Of equal ones the first.
+    rows.iter().rev().max_by(|a, b| share(a).total_cmp(&share(b)))
+}
+
+/// From the root down, as long as one callee has most of its caller's samples.
+fn in_graph(boxes: &[FlameBox]) -> Option<&FlameBox> {
+    let mut hot = boxes.first()?;
+    for depth in 1..boxes.len() {
+        let callees = boxes
+            .iter()
+            .filter(|shown| shown.depth == depth && shown.from >= hot.from && shown.to <= hot.to);
+        match callees.max_by(|a, b| a.share.total_cmp(&b.share)) {
+            Some(callee) if callee.share > hot.share / 2.0 => hot = callee,
+            _ => break,
+        }
     }
+    Some(hot)
 }

@@ -1,6 +1,6 @@
 //! A source file, and where in it the time goes.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 
 use super::{
     canvas::Canvas,
@@ -45,7 +45,7 @@ pub(super) fn draw(source: &Source, canvas: &mut Canvas<'_>) {
         draw_line(line, hottest, 1 + at, canvas);
         if top(source) + at == source.chosen {
             canvas.put((0, 1 + at), 1, ">", canvas.style(Role::Strong));
-            canvas.tint(1 + at, 0, width, Style::new().add_modifier(Modifier::REVERSED));
+            canvas.tint(1 + at, 0, width, table::bar());
         }
     }
 }

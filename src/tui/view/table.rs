@@ -1,13 +1,14 @@
 //! Tables: columns with headings, and rows of which one may be chosen.
 
-use ratatui::style::{Modifier, Style};
+use ratatui::style::{Color, Modifier, Style};
 
 use super::{
+    Letters,
     canvas::Canvas,
     cells::{self, Cut},
 };
 use crate::{
-    style::Role,
+    style::{self, Role},
     tui::{screen::Table, target::Target},
 };
 
@@ -177,12 +178,18 @@ pub(super) fn draw_row<R: Row>(
         at += column.cells;
     }
     let style = match () {
-        () if chosen => Style::new().add_modifier(Modifier::REVERSED),
+        () if chosen => bar(),
         () if row.faint() => canvas.style(Role::Faint),
         () if row.found() => strong,
         () => return,
     };
     canvas.tint(line, 0, canvas.width(), style);
+}
+
+/// How the row looks that is chosen: a bar of one colour, whatever is in it.
+pub(super) fn bar() -> Style {
+    let style = Style::new().fg(Color::Reset).bg(Color::Reset);
+    style.add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM)
 }
 
 /// Draw a table, each row of it as `show` shows it.
@@ -195,6 +202,17 @@ pub(super) fn draw<'t, T, R: Row>(
 ) {
     draw_headings(columns, order, canvas);
     let (top, seen) = (top(table), canvas.height().saturating_sub(1));
+    if seen < table.rows.len()
+        && let Some(last) = columns.last()
+    {
+        let end = (top + seen).min(table.rows.len());
+        let part = format!("{}-{end}/{}", top + 1, style::count(table.rows.len() as u64));
+        // Beside the last heading, if there is room.
+        if !last.right && last.heading.len() + 3 + part.len() <= last.cells {
+            let style = canvas.style(Role::Faint);
+            canvas.put_right((canvas.width().saturating_sub(1), 0), part.len(), &part, style);
+        }
+    }
     for (at, row) in table.rows.iter().skip(top).take(seen).enumerate() {
         draw_row(&show(row), columns, (at, top + at == table.chosen), canvas);
     }
@@ -205,9 +223,9 @@ pub(super) fn draw<'t, T, R: Row>(
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> usize {
     let mut widest = 0;
     for text in texts {
-        // A letter has at least one byte a cell, so that most need no look.
+        // No letter has fewer bytes than cells: most texts need no look.
         if text.len() > widest {
-            widest = widest.max(cells::width(text));
+            widest = widest.max(cells::measure(text, Letters::Unicode));
         }
         if widest >= most {
             return most;

@@ -27,11 +27,10 @@ pub(super) fn draw(screen: &Screen, canvas: &mut Canvas<'_>) {
     let room = right.saturating_sub(from);
     let [filter, population, order] = told(screen);
     let all = format!("{filter}{population}{order}");
-    let most = cells::width(&cells::clean(&all, letters));
+    let most = cells::measure(&all, letters);
     // What rows are ordered by is seen in their headings too.
-    let (text, cut) =
-        if most <= room { (all, Cut::End) } else { (format!("{filter}{population}"), Cut::Middle) };
-    let text = cells::fit(text.trim_end(), room, cut, letters);
+    let text = if most <= room { all } else { format!("{filter}{population}") };
+    let text = cells::fit(text.trim_end(), room, Cut::End, letters);
     canvas.put_right((right, 0), room, &text, ratatui::style::Style::new());
 }
 
@@ -57,7 +56,7 @@ struct Label {
 /// for the population.
 fn labels(screen: &Screen, width: usize) -> Vec<(Label, Tab)> {
     let [filter, population, _] = told(screen);
-    let told = cells::width(&cells::clean(&(filter + &population), Letters::Unicode));
+    let told = cells::measure(&(filter + &population), Letters::Unicode);
     let mut labels = Vec::new();
     for letters in NAMES {
         labels = labels_of(screen.tabs.chosen, letters);

@@ -39,13 +39,16 @@ pub(super) fn columns(rows: &[ThreadRow], width: usize) -> Vec<Column<Id>> {
     let name = table::widest(rows.iter().map(|row| row.name.as_str()), most).max(8);
     let mut columns = vec![Column { gap: 0, ..Column::text(Id::Name, "thread", name) }];
     if rows.iter().any(|row| row.pid.is_some()) {
+        // As many digits as the kernel's numbers have (`man 5 proc`, pid_max).
         columns.push(Column::number(Id::Pid, "pid", 7));
     }
-    // The kernel's numbers have seven digits at most (`man 5 proc`, pid_max).
-    columns.push(Column::number(Id::Tid, "tid", 7));
+    let digits = rows.iter().map(|row| row.tid).max().map_or(0, |tid| tid.to_string().len());
+    columns.push(Column::number(Id::Tid, "tid", digits.max(5)));
     columns.push(Column::text(Id::State, "state", 5));
     columns.push(Column::number(Id::Cpu, "cpu", 5));
-    columns.push(Column::number(Id::Queued, "queue", 5));
+    if width >= WIDE {
+        columns.push(Column::number(Id::Queued, "queue", 6));
+    }
     if rows.iter().any(|row| row.lock.is_some()) {
         columns.push(Column::number(Id::Held, "held", 5));
         columns.push(Column::number(Id::Wanted, "want", 5));
@@ -60,7 +63,7 @@ pub(super) fn columns(rows: &[ThreadRow], width: usize) -> Vec<Column<Id>> {
         columns.push(Column::text(Id::Now, "now", left));
     } else {
         let texts = left.saturating_sub(7 + 2);
-        let frame = table::widest(rows.iter().map(|row| row.frame.as_str()), texts / 2).max(8);
+        let frame = table::widest(rows.iter().map(|row| row.frame.as_str()), texts * 2 / 5).max(8);
         columns.push(Column::text(Id::Frame, "in", frame));
         columns.push(Column::number(Id::Since, "since", 7));
         columns.push(Column::text(Id::Wait, "waits for", texts.saturating_sub(frame)));
