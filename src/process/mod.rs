@@ -4,6 +4,8 @@ pub mod access;
 pub mod children;
 mod memory;
 mod roots;
+mod throttling;
+mod waits;
 
 use std::{
     fs::{self, File},
@@ -21,6 +23,8 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use throttling::Throttling;
+pub use waits::Waits;
 
 use crate::{
     snapshot::{Mapping, Root, maps},
@@ -184,6 +188,14 @@ impl Process {
     /// once it is gone.
     pub fn cpu_time(&self) -> Option<Duration> {
         clock_gettime(self.clock?).ok().map(Duration::from)
+    }
+
+    /// When it began, as time since the machine did, to a hundredth of a second;
+    /// `None` once it is gone.
+    pub fn began(&self) -> Option<Duration> {
+        let stat = procfs::process::Stat::from_file(format!("/proc/{}/stat", self.pid)).ok()?;
+        let nanos = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        Some(Duration::from_nanos(stat.starttime.saturating_mul(nanos)))
     }
 
     /// Whether a seccomp filter judges the system calls of a thread (or might:

@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    prctl::set_timerslack,
-    resource::{Resource, getrlimit, setrlimit},
+use nix::{
+    sys::{
+        prctl::set_timerslack,
+        resource::{Resource, getrlimit, setrlimit},
+    },
+    time::{ClockId, clock_gettime},
 };
 
 use super::{
@@ -21,7 +24,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    capture::{Arrival, Copied, Gate, Stops, Watch},
+    capture::{Arrival, Ask, Copied, Gate, Stops, Watch},
     process::{LiveMemory, access, children::Found},
     profile::Met,
     task::{Pid, Tid},
@@ -38,7 +41,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// So many threads are asked to stop before the first of them is taken.
-const AT_ONCE: u32 = 16;
+const AT_ONCE: usize = 16;
 
 /// After a tick in which that was too long, so many do with less.
 const HASTY: u32 = 16;
@@ -124,15 +127,6 @@ fn raise_descriptor_limit() {
 /// Of so many descendants that may not be watched is told why.
 const TOLD: u64 = 8;
 
-/// Since when a process that is found is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
-    /// It was there before the recording began, or may have been.
-    Unknown,
-    /// It has begun since.
-    Born,
-}
-
 struct Recorder<'a> {
     options: &'a Options,
     control: &'a Control,
@@ -145,6 +139,10 @@ struct Recorder<'a> {
     shared: Shared,
     clock: Clock,
     began: Instant,
+    /// When it began, as time since the machine did.
+    booted: Duration,
+    /// What threads are to be asked for next.
+    asks: Vec<Ask>,
     /// Threads that were copied and let go, and are still to be unwound.
     arrived: Vec<Arrival>,
     /// How many ticks are to wait for less than [`PATIENCE`].
@@ -161,6 +159,7 @@ impl<'a> Recorder<'a> {
         teller: Option<Teller<'a>>,
     ) -> Result<Self, Error> {
         let began = Instant::now();
+        let booted = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
         raise_descriptor_limit();
         let follows = options.scope == Scope::Descendants;
         let mut recorder = Self {
@@ -173,6 +172,8 @@ impl<'a> Recorder<'a> {
             shared: Shared::new(Tables::background(), options, began),
             clock: Clock::new(options.rate, fastrand::Rng::new()),
             began,
+            booted,
+            asks: Vec::new(),
             arrived: Vec::new(),
             hasty: 0,
             teller,
@@ -189,7 +190,7 @@ impl<'a> Recorder<'a> {
         if let Some(follower) = &mut recorder.follower {
             let found = follower.look_now(began);
             // Those that have ended before this began are not missed.
-            recorder.take_in(&Found { missed: 0, ..found }, Age::Unknown);
+            recorder.take_in(&Found { missed: 0, ..found });
         }
         if recorder.targets.is_empty() {
             let first = recorder.refused.into_iter().next();
@@ -215,22 +216,21 @@ impl<'a> Recorder<'a> {
     fn follow(&mut self, now: Instant) {
         let Some(follower) = &mut self.follower else { return };
         let Some((found, began)) = follower.look(now) else { return };
-        self.take_in(&found, Age::Born);
+        self.take_in(&found);
         if let Some(follower) = &mut self.follower {
             follower.rest(began);
         }
     }
 
     /// Watch the descendants that were found, as far as that can be done.
-    fn take_in(&mut self, found: &Found, age: Age) {
+    fn take_in(&mut self, found: &Found) {
         self.shared.costs.met.missed += found.missed;
         if found.unheld > 0 {
             self.shared.note(NO_DESCRIPTORS);
         }
         for &pid in &found.born {
             match self.watch(pid) {
-                Ok(target) if age == Age::Born => self.targets.push(target.since_birth()),
-                Ok(target) => self.targets.push(target),
+                Ok(target) => self.targets.push(target.since_birth_if_after(self.booted)),
                 Err(Error::NoSuchProcess(_)) => self.shared.costs.met.missed += 1,
                 Err(error) => self.refuse(pid, &error),
             }
@@ -371,7 +371,7 @@ impl<'a> Recorder<'a> {
         self.control.processes.store(self.targets.len() as u64, Ordering::Relaxed);
         if !left && let Some(follower) = &mut self.follower {
             let found = follower.look_now(seen);
-            self.take_in(&found, Age::Born);
+            self.take_in(&found);
             left = !found.born.is_empty() && !self.targets.is_empty();
         }
         left
@@ -380,19 +380,31 @@ impl<'a> Recorder<'a> {
     /// Ask the threads that run to stop, some at a time, and take them as they
     /// come: each waits for at most so many others.
     fn ask(&mut self, at: Instant) {
-        let mut asked = 0;
         for index in 0..self.targets.len() {
             while let Some(target) = self.targets.get_mut(index)
-                && target.ask(&mut self.stops, &mut self.shared)
+                && target.prepare(&mut self.asks, &mut self.shared)
             {
-                asked += 1;
-                if asked == AT_ONCE {
-                    asked = 0;
+                if self.asks.len() == AT_ONCE {
+                    self.ask_prepared();
                     self.take_fresh(at);
                 }
             }
         }
+        self.ask_prepared();
         self.take_fresh(at);
+    }
+
+    /// Ask those for whom all is prepared: to prepare takes longer than to ask,
+    /// and the first would wait for it, stopped.
+    fn ask_prepared(&mut self) {
+        for mut ask in self.asks.drain(..) {
+            for target in &mut self.targets {
+                match target.ask(ask, &mut self.stops, &mut self.shared) {
+                    Some(other) => ask = other,
+                    None => break,
+                }
+            }
+        }
     }
 
     /// Take the threads that were asked in the tick of `at`, as far as they

@@ -12,13 +12,13 @@ use super::{
     live::{self, Now},
     quiet::Quiet,
     shared::{NO_DESCRIPTORS, NO_SYSCALL, Shared},
-    thread::{Gone, Passed, ask, finish, give_up, pass, read, sleeps_on},
+    thread::{Gone, Passed, ask, finish, give_up, pass, prepare, read, sleeps_on},
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Copied, Gate, Look, Schedule, Stops},
-    process::{LiveMemory, Process},
-    profile::ProcessId,
+    capture::{Arrival, Ask, Catch, Copied, Gate, Look, Schedule, Stops},
+    process::{LiveMemory, Process, Throttling},
+    profile::{ProcessId, Throttled},
     snapshot::Registers,
     task::{State, Tid},
 };
@@ -51,6 +51,9 @@ pub(super) struct Target {
     quiet: Quiet,
     /// CPU time when watching began, and when it was last read.
     cpu: [Duration; 2],
+    /// What the limits of its control groups have kept it from, where it has
+    /// any.
+    throttling: Option<Throttling>,
 }
 
 /// What a process runs: device and inode of the file, and where the kernel has
@@ -84,6 +87,7 @@ impl Target {
         let cpu = process.cpu_time().unwrap_or_default();
         let program = Program::of(&process);
         let is_in_namespace = process.namespace_pid() != process.pid();
+        let throttling = Throttling::of(process.pid());
         let engine = Engine::new(process, &shared.tables)?;
         let id = shared.add_process(&engine.process);
         Ok(Self {
@@ -102,14 +106,20 @@ impl Target {
             is_in_namespace,
             quiet: Quiet::default(),
             cpu: [cpu; 2],
+            throttling,
         })
     }
 
-    /// The same of a process that has begun since all others were looked at:
-    /// what it has done before it was found counts, too.
-    pub(super) fn since_birth(mut self) -> Self {
-        self.cpu[0] = Duration::ZERO;
-        self.listed_once = true;
+    /// The same of a process that was found while others were watched already,
+    /// since the machine had been running for `began`: what it has done before
+    /// it was found counts, too, if it has begun since.
+    pub(super) fn since_birth_if_after(mut self, began: Duration) -> Self {
+        // The kernel tells the beginning of a process in hundredths of a second.
+        const STEP: Duration = Duration::from_millis(10);
+        if self.engine.process.began().is_some_and(|it| it + STEP > began) {
+            self.cpu[0] = Duration::ZERO;
+            self.listed_once = true;
+        }
         self
     }
 
@@ -231,8 +241,9 @@ impl Target {
         }
     }
 
-    /// Ask a thread that runs to stop; whether there was one left.
-    pub(super) fn ask(&mut self, stops: &mut Stops, shared: &mut Shared) -> bool {
+    /// Prepare to ask a thread that runs to stop, into `asks`; whether there was
+    /// one left.
+    pub(super) fn prepare(&mut self, asks: &mut Vec<Ask>, shared: &mut Shared) -> bool {
         let Some((tid, asked)) = self.awake.pop() else { return false };
         if let Some(watched) = self.threads.get_mut(&tid) {
             // Others were waited for since it was looked at: it may have gone
@@ -244,9 +255,22 @@ impl Target {
                 self.asleep.push((tid, state, registers));
                 return true;
             }
-            ask(&mut self.engine, watched, asked, stops, shared);
+            asks.extend(prepare(&mut self.engine, watched, asked, shared));
         }
         true
+    }
+
+    /// Ask a thread to stop, if it is one of this process; otherwise give back
+    /// what was to be asked for.
+    pub(super) fn ask(
+        &mut self,
+        wanted: Ask,
+        stops: &mut Stops,
+        shared: &mut Shared,
+    ) -> Option<Ask> {
+        let Some(watched) = self.threads.get_mut(&wanted.tid) else { return Some(wanted) };
+        ask(watched, wanted, stops, shared);
+        None
     }
 
     /// Read one of the threads that sleep; whether there was one left.
@@ -266,8 +290,9 @@ impl Target {
             return;
         }
         self.program = program;
-        shared.set_cpu(self.id, self.cpu());
+        self.account(shared);
         self.cpu = [self.cpu[1]; 2];
+        self.throttling = Throttling::of(self.engine.process.pid());
         self.id = shared.add_process(&self.engine.process);
         self.engine.start_over(&shared.tables);
         // The thread that executes becomes the first.
@@ -359,8 +384,7 @@ impl Target {
 
     /// Count all that was seen so far, and say what each thread does.
     pub(super) fn tell(&mut self, shared: &mut Shared, into: &mut Vec<Now>) {
-        let cpu = self.cpu();
-        shared.set_cpu(self.id, cpu);
+        self.account(shared);
         for watched in self.threads.values_mut() {
             shared.count_again(watched);
             let asleep = watched.settled.map(|settled| settled.since);
@@ -390,8 +414,17 @@ impl Target {
         for note in self.engine.language.notes() {
             shared.note(&note);
         }
+        self.account(shared);
+    }
+
+    /// Say what the kernel has counted of the process so far.
+    fn account(&mut self, shared: &mut Shared) {
         let cpu = self.cpu();
         shared.set_cpu(self.id, cpu);
+        if let Some(throttling) = &self.throttling {
+            let (times, time) = throttling.so_far();
+            shared.profile.set_throttled(self.id, Throttled { times, time });
+        }
     }
 }
 

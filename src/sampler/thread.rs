@@ -11,7 +11,7 @@ use super::{
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
-    capture::{Catch, Look, Stops},
+    capture::{Ask, Catch, Look, Stops},
     snapshot::Registers,
     stack::{End, Stack},
     task::{Lock, State},
@@ -113,7 +113,11 @@ pub(super) fn read(
                 let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 engine.give_back(sample.copied);
                 let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
-                return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
+                let asked = Asked::new(now, otherwise);
+                if let Some(wanted) = prepare(engine, watched, asked, shared) {
+                    ask(watched, wanted, stops, shared);
+                }
+                return;
             }
             Examined::Ran => {}
         }
@@ -141,20 +145,26 @@ fn sleeps_again(watched: &mut Watched, shared: &mut Shared) -> Option<(State, Re
     None
 }
 
-/// Ask a thread to stop; or, where none may be stopped, count it as it is.
-pub(super) fn ask(
+/// What to ask a thread for that is to stop; or, where none may be stopped,
+/// count it as it is.
+pub(super) fn prepare(
     engine: &mut Engine,
     watched: &mut Watched,
     asked: Asked,
-    stops: &mut Stops,
     shared: &mut Shared,
-) {
+) -> Option<Ask> {
     if shared.stopping == Stopping::Never {
-        return glance(engine, watched, asked, shared);
+        glance(engine, watched, asked, shared);
+        return None;
     }
     let at = asked.at;
     watched.asked = Some(asked);
-    if stops.ask(engine.ask(watched, at)).is_err() {
+    Some(engine.ask(watched, at))
+}
+
+/// Ask a thread to stop.
+pub(super) fn ask(watched: &mut Watched, ask: Ask, stops: &mut Stops, shared: &mut Shared) {
+    if stops.ask(ask).is_err() {
         // It is ending, or has been refused.
         give_up(watched, shared);
     }

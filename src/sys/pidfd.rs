@@ -34,10 +34,8 @@ impl PidFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The receive and send timeouts of the socket behind the target's
-    /// descriptor `fd` (`man 2 pidfd_getfd`); zero for none. An error where it
-    /// is no socket.
-    pub(crate) fn socket_timeouts(&self, fd: i32) -> io::Result<[Duration; 2]> {
+    /// A copy of the target's descriptor `fd` (`man 2 pidfd_getfd`).
+    fn copy(&self, fd: i32) -> io::Result<OwnedFd> {
         // SAFETY: the kernel reads three integers, and no memory of ours.
         let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), fd, 0) };
         let copy = i32::try_from(copy).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
@@ -45,7 +43,50 @@ impl PidFd {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made this descriptor for us alone.
-        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    }
+
+    /// Of the listening TCP socket behind the target's descriptor `fd`: how
+    /// many connections wait to be accepted, and how many it wants at most. An
+    /// error where it is none.
+    pub(crate) fn listen_queue(&self, fd: i32) -> io::Result<(u32, u32)> {
+        /// `TCP_LISTEN` of `include/net/tcp_states.h`.
+        const LISTEN: u8 = 10;
+        /// The states of `struct tcp_info`, and the counts that stand for these
+        /// two while it listens (`tcp_get_info` of `net/ipv4/tcp.c`).
+        const WAITING: usize = 24;
+        const LIMIT: usize = 28;
+        let copy = self.copy(fd)?;
+        let mut bytes = [0_u8; 32];
+        let mut len: libc::socklen_t = 32;
+        // SAFETY: the kernel writes up to `len` bytes to `bytes`, which has as
+        // many, and then to `len`; both live until it returns.
+        let result = unsafe {
+            libc::getsockopt(
+                copy.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                bytes.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let word = |at: usize| {
+            let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+            bytes.map(|bytes| u32::from_ne_bytes(*bytes)).unwrap_or_default()
+        };
+        if len < 32 || bytes.first() != Some(&LISTEN) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok((word(WAITING), word(LIMIT)))
+    }
+
+    /// The receive and send timeouts of the socket behind the target's
+    /// descriptor `fd`; zero for none. An error where it is no socket.
+    pub(crate) fn socket_timeouts(&self, fd: i32) -> io::Result<[Duration; 2]> {
+        let copy = self.copy(fd)?;
         let duration = |value: TimeVal| {
             Duration::from_secs(u64::try_from(value.tv_sec()).unwrap_or(0))
                 + Duration::from_micros(u64::try_from(value.tv_usec()).unwrap_or(0))

@@ -40,3 +40,5 @@ mod tidy;
 #[cfg(target_arch = "x86_64")]
 mod traced;
 mod view;
+#[cfg(target_arch = "x86_64")]
+mod waits;

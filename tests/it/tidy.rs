@@ -13,7 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &["memory", "task"]),
     ("stack", &["memory"]),
     ("snapshot", &["memory", "task", "stack"]),
-    ("process", &["sys", "memory", "task", "snapshot"]),
+    // The words of what it reads of waits.
+    ("wait", &["task", "style"]),
+    ("process", &["sys", "memory", "task", "snapshot", "wait"]),
     ("capture", &["sys", "memory", "task", "process", "snapshot"]),
     // To map files, which the compiler cannot check.
     ("module", &["sys", "memory", "task", "snapshot", "stack"]),
@@ -25,11 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sampler",
         &[
             "sys", "memory", "task", "process", "capture", "snapshot", "module", "unwind",
-            "runtime", "stack", "profile",
+            "runtime", "stack", "profile", "wait",
         ],
     ),
-    ("output", &["task", "profile", "stack", "style"]),
-    ("tui", &["task", "profile", "stack", "style", "output"]),
+    ("output", &["task", "profile", "stack", "style", "wait"]),
+    ("tui", &["task", "profile", "stack", "style", "output", "wait"]),
     ("style", &[]),
 ];
 
