@@ -42,7 +42,9 @@ fn watch(target: &mut Target) -> Seen {
     let (mut glanced, mut torn) = (0, 0);
     for _ in 0..12 {
         let number = target.number();
-        let mut arguments = vec!["record", "-b", "-d", "2", "-r", "3000", "-f", "collapsed"];
+        // By wall time each look weighs the same. The CPU time of a thread that is
+        // not stopped moves on at the kernel's own ticks alone, a few hundred a second.
+        let mut arguments = vec!["record", "-b", "-i", "-d", "2", "-r", "3000", "-f", "collapsed"];
         arguments.extend(["--nolineno", "-o", "-", "--stats", file.to_str().unwrap(), "-p"]);
         arguments.push(&number);
         let told = Observer::start(first(2, spy(&arguments))).finish().expect(0);
