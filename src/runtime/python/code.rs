@@ -135,7 +135,7 @@ impl Codes {
     }
 
     /// Whether [`Self::resolve`] shows a frame. Not shown is one that has been
-    /// made but has not begun (3.11 and later: its first instructions make
+    /// made but has not begun (3.11 and 3.12: its first instructions make
     /// cells, which can run the collector), and the one from which 3.12 and
     /// later run `__init__`. `None` when its code cannot be read.
     pub fn is_shown(
