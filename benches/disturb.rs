@@ -15,14 +15,21 @@
 
 use std::{
     fs,
+    io::IoSliceMut,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        uio::{RemoteIoVec, process_vm_readv},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 use serde_json::Value;
@@ -60,7 +67,11 @@ fn target(source: &str, arguments: &[&str]) -> Target {
 const CASES: &[Case] = &[
     ("151 threads, 1 busy, 100 Hz", || disturb(149, 100, 0.98, Some(0.05))),
     ("1,000 threads, 1 busy, 100 Hz", || disturb(998, 100, 0.98, Some(0.15))),
-    ("1 busy thread, 1,000 Hz", || disturb(0, 1000, 0.96, None)),
+    ("1 busy thread, 1,000 Hz", || {
+        let mut rows = disturb(0, 1000, 0.96, None);
+        rows.push(bare(1000));
+        rows
+    }),
     ("1 busy thread, 10,000 Hz", keep_the_rate),
     ("100 libraries", first_sample),
     ("a million samples", memory),
@@ -155,6 +166,64 @@ fn disturb(idle: u32, rate: u32, speed_bar: f64, cpu_bar: Option<f64>) -> Vec<Ro
         Row::middle("of a CPU used by spy", &mut used, used_bar),
         Row::middle("microseconds held, p50", &mut held, Bar::Shown),
     ]
+}
+
+/// What the shortest loop leaves that stops a thread and copies 16 KiB of its
+/// stack: what no use of ptrace can better on the machine that this runs on.
+fn bare(rate: u32) -> Row {
+    let mut target = target("many.c", &["0", "1"]);
+    let tid = busiest(&target);
+    speed(&mut target);
+    let mut ratios = Vec::new();
+    for pair in 0..PAIRS {
+        let first = (pair % 2 == 0).then(|| speed(&mut target));
+        let stop = AtomicBool::new(false);
+        let watched = thread::scope(|scope| {
+            scope.spawn(|| stop_again_and_again(tid, Duration::from_secs(1) / rate, &stop));
+            let watched = speed(&mut target);
+            stop.store(true, Ordering::Relaxed);
+            watched
+        });
+        let alone = first.unwrap_or_else(|| speed(&mut target));
+        ratios.push(watched / alone);
+    }
+    Row::middle("speed that a bare loop leaves", &mut ratios, Bar::Shown)
+}
+
+/// The thread that has used the most CPU time.
+fn busiest(target: &Target) -> Pid {
+    let used = |task: fs::DirEntry| {
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap();
+        let run: u64 = schedstat.split_whitespace().next().unwrap().parse().unwrap();
+        (run, task.file_name().to_string_lossy().parse::<i32>().unwrap())
+    };
+    let busiest = until("a thread is busy", || {
+        tasks_of(target).map(used).max().filter(|(run, _)| *run > 10_000_000)
+    });
+    Pid::from_raw(busiest.1)
+}
+
+fn tasks_of(target: &Target) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap().map(Result::unwrap)
+}
+
+fn stop_again_and_again(tid: Pid, period: Duration, stop: &AtomicBool) {
+    let mut buffer = vec![0; 16 << 10];
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        ptrace::seize(tid, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(tid).unwrap();
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+        while waitpid(tid, Some(flags)).unwrap() == WaitStatus::StillAlive {}
+        let registers = ptrace::getregs(tid).unwrap();
+        let base = usize::try_from(registers.rsp).unwrap();
+        let remote = [RemoteIoVec { base, len: buffer.len() }];
+        // It may be less than is left of the stack.
+        let _ = process_vm_readv(tid, &mut [IoSliceMut::new(&mut buffer)], &remote);
+        ptrace::detach(tid, None).unwrap();
+        next += period;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
 }
 
 /// Whether the rate is kept that was asked for.

@@ -29,4 +29,5 @@ pub mod style;
 pub mod symbolize;
 mod sys;
 pub mod task;
+pub mod tui;
 pub mod unwind;

@@ -186,6 +186,14 @@ impl Process {
         clock_gettime(self.clock?).ok().map(Duration::from)
     }
 
+    /// When it began, as time since the machine did, to a hundredth of a second;
+    /// `None` once it is gone.
+    pub fn began(&self) -> Option<Duration> {
+        let stat = procfs::process::Stat::from_file(format!("/proc/{}/stat", self.pid)).ok()?;
+        let nanos = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        Some(Duration::from_nanos(stat.starttime.saturating_mul(nanos)))
+    }
+
     /// Whether a seccomp filter judges the system calls of a thread (or might:
     /// where the kernel does not say, it is taken to).
     pub fn is_filtered(&self, tid: Tid) -> bool {

@@ -2,11 +2,13 @@
 //! tree; what is kept grows with distinct stacks, not with samples.
 
 mod costs;
+mod part;
 mod timeline;
 
 use std::time::Duration;
 
 pub use costs::{Caught, Costs, Histogram, Met};
+pub use part::{Part, Sample};
 use rustc_hash::FxHashMap;
 pub use timeline::{Doing, Record, Timeline};
 
@@ -91,6 +93,16 @@ pub struct Weight {
     pub queued: Duration,
 }
 
+impl Weight {
+    /// Add what other samples add up to.
+    pub fn add(&mut self, other: Self) {
+        self.ticks += other.ticks;
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+        self.queued += other.queued;
+    }
+}
+
 /// A node of the stack tree. Its parent is the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Node {
@@ -109,6 +121,7 @@ pub struct Profile {
     node_ids: FxHashMap<Node, StackId>,
     samples: FxHashMap<Key, Weight>,
     timeline: Option<Timeline>,
+    journal: Option<part::Journal>,
 }
 
 /// The first nodes of the tree are no frames but the ends of stacks.
@@ -127,6 +140,7 @@ impl Default for Profile {
             node_ids: FxHashMap::default(),
             samples: FxHashMap::default(),
             timeline: None,
+            journal: None,
         }
     }
 }
@@ -189,16 +203,15 @@ impl Profile {
         if let Some(timeline) = &mut self.timeline {
             timeline.add(key, weight, since);
         }
+        if let Some(journal) = &mut self.journal {
+            journal.add(key, weight, since);
+        }
         self.count(key, weight);
     }
 
     /// Count a sample of a time that does not matter: it is in no timeline.
     pub fn count(&mut self, key: Key, weight: Weight) {
-        let sum = self.samples.entry(key).or_default();
-        sum.ticks += weight.ticks;
-        sum.wall += weight.wall;
-        sum.cpu += weight.cpu;
-        sum.queued += weight.queued;
+        self.samples.entry(key).or_default().add(weight);
     }
 
     /// The processes, by [`ProcessId`].

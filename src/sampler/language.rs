@@ -44,6 +44,11 @@ impl Language {
         self.runtime.as_mut()
     }
 
+    /// Its name and version, if one was found.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.runtime.as_ref().map(|runtime| runtime.name())
+    }
+
     /// What was uncertain, and what could not be read: a sentence each.
     pub(super) fn notes(&mut self) -> Vec<String> {
         let unreadable =

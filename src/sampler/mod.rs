@@ -6,6 +6,7 @@ mod engine;
 mod follow;
 mod glance;
 mod language;
+mod live;
 mod once;
 mod quiet;
 mod recorder;
@@ -21,8 +22,9 @@ use std::{
     time::Duration,
 };
 
+pub use live::{Live, Now, Watched};
 pub use once::{capture, dump};
-pub use recorder::record;
+pub use recorder::{record, watch};
 
 use crate::{
     module::Modules,

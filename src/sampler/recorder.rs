@@ -6,23 +6,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    prctl::set_timerslack,
-    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+use nix::{
+    sys::{
+        prctl::set_timerslack,
+        resource::{Resource, getrlimit, setrlimit},
+    },
+    time::{ClockId, clock_gettime},
 };
-
-use procfs::FromRead;
 
 use super::{
     Control, Error, Options, Recording, Scope,
     clock::{Clock, Tick},
     follow::Follower,
+    live::{Live, Teller},
     open,
     shared::{NO_DESCRIPTORS, Shared},
     target::Target,
 };
 use crate::{
-    capture::{Arrival, Copied, Gate, Stops, Watch},
+    capture::{Arrival, Ask, Copied, Gate, Stops, Watch},
     process::{LiveMemory, access, children::Found},
     profile::Met,
     task::{Pid, Tid},
@@ -39,7 +41,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// So many threads are asked to stop before the first of them is taken.
-const AT_ONCE: u32 = 16;
+const AT_ONCE: usize = 16;
 
 /// After a tick in which that was too long, so many do with less.
 const HASTY: u32 = 16;
@@ -67,7 +69,31 @@ const LISTEN: Duration = Duration::from_millis(50);
 /// # Errors
 /// When not one of the targets can be watched, the error of the first.
 pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<Recording, Error> {
-    let work = || Ok(Recorder::new(targets, options, control)?.run());
+    run(targets, options, control, None)
+}
+
+/// The same, and `tell` every so often what was seen since it was told before.
+/// What it does keeps the recording waiting.
+///
+/// # Errors
+/// Those of [`record`].
+pub fn watch(
+    targets: &[Pid],
+    options: &Options,
+    control: &Control,
+    every: Duration,
+    tell: Box<dyn FnMut(Live) + Send + '_>,
+) -> Result<Recording, Error> {
+    run(targets, options, control, Some(Teller::new(every, tell)))
+}
+
+fn run(
+    targets: &[Pid],
+    options: &Options,
+    control: &Control,
+    teller: Option<Teller<'_>>,
+) -> Result<Recording, Error> {
+    let work = || Ok(Recorder::new(targets, options, control, teller)?.run());
     thread::scope(|scope| {
         let sampler = thread::Builder::new().name("sampler".to_owned()).spawn_scoped(scope, work);
         let pid = targets.first().copied().unwrap_or(Pid(0));
@@ -101,15 +127,6 @@ fn raise_descriptor_limit() {
 /// Of so many descendants that may not be watched is told why.
 const TOLD: u64 = 8;
 
-/// Since when a process that is found is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
-    /// It was there before the recording began, or may have been.
-    Unknown,
-    /// It has begun since.
-    Born,
-}
-
 struct Recorder<'a> {
     options: &'a Options,
     control: &'a Control,
@@ -122,15 +139,27 @@ struct Recorder<'a> {
     shared: Shared,
     clock: Clock,
     began: Instant,
+    /// When it began, as time since the machine did.
+    booted: Duration,
+    /// What threads are to be asked for next.
+    asks: Vec<Ask>,
     /// Threads that were copied and let go, and are still to be unwound.
     arrived: Vec<Arrival>,
     /// How many ticks are to wait for less than [`PATIENCE`].
     hasty: u32,
+    /// Whoever follows the recording while it runs.
+    teller: Option<Teller<'a>>,
 }
 
 impl<'a> Recorder<'a> {
-    fn new(pids: &[Pid], options: &'a Options, control: &'a Control) -> Result<Self, Error> {
+    fn new(
+        pids: &[Pid],
+        options: &'a Options,
+        control: &'a Control,
+        teller: Option<Teller<'a>>,
+    ) -> Result<Self, Error> {
         let began = Instant::now();
+        let booted = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from);
         raise_descriptor_limit();
         let follows = options.scope == Scope::Descendants;
         let mut recorder = Self {
@@ -143,9 +172,15 @@ impl<'a> Recorder<'a> {
             shared: Shared::new(Tables::background(), options, began),
             clock: Clock::new(options.rate, fastrand::Rng::new()),
             began,
+            booted,
+            asks: Vec::new(),
             arrived: Vec::new(),
             hasty: 0,
+            teller,
         };
+        if recorder.teller.is_some() {
+            recorder.shared.profile.keep_parts();
+        }
         for &pid in pids {
             match recorder.watch(pid) {
                 Ok(target) => recorder.targets.push(target),
@@ -155,7 +190,7 @@ impl<'a> Recorder<'a> {
         if let Some(follower) = &mut recorder.follower {
             let found = follower.look_now(began);
             // Those that have ended before this began are not missed.
-            recorder.take_in(&Found { missed: 0, ..found }, Age::Unknown);
+            recorder.take_in(&Found { missed: 0, ..found });
         }
         if recorder.targets.is_empty() {
             let first = recorder.refused.into_iter().next();
@@ -181,22 +216,21 @@ impl<'a> Recorder<'a> {
     fn follow(&mut self, now: Instant) {
         let Some(follower) = &mut self.follower else { return };
         let Some((found, began)) = follower.look(now) else { return };
-        self.take_in(&found, Age::Born);
+        self.take_in(&found);
         if let Some(follower) = &mut self.follower {
             follower.rest(began);
         }
     }
 
     /// Watch the descendants that were found, as far as that can be done.
-    fn take_in(&mut self, found: &Found, age: Age) {
+    fn take_in(&mut self, found: &Found) {
         self.shared.costs.met.missed += found.missed;
         if found.unheld > 0 {
             self.shared.note(NO_DESCRIPTORS);
         }
         for &pid in &found.born {
             match self.watch(pid) {
-                Ok(target) if age == Age::Born => self.targets.push(target.since_birth()),
-                Ok(target) => self.targets.push(target),
+                Ok(target) => self.targets.push(target.since_birth_if_after(self.booted)),
                 Err(Error::NoSuchProcess(_)) => self.shared.costs.met.missed += 1,
                 Err(error) => self.refuse(pid, &error),
             }
@@ -250,6 +284,7 @@ impl<'a> Recorder<'a> {
                 break;
             }
         }
+        self.tell(true);
         Done {
             duration: self.began.elapsed(),
             targets: self.targets,
@@ -267,11 +302,13 @@ impl<'a> Recorder<'a> {
                 return true;
             }
             self.follow(Instant::now());
+            self.tell(false);
             let now = Instant::now();
             if now >= until {
                 return false;
             }
-            let next = until.min(now + LISTEN);
+            let told = self.teller.as_ref().map_or(until, Teller::next);
+            let next = until.min(told).min(now + LISTEN);
             if self.stops.pending() > 0 {
                 self.take(next, None);
                 self.finish_arrived();
@@ -280,6 +317,15 @@ impl<'a> Recorder<'a> {
             } else {
                 thread::sleep(next - now);
             }
+        }
+    }
+
+    /// Tell what was seen, if it is time to.
+    fn tell(&mut self, is_last: bool) {
+        let Self { teller: Some(teller), targets, shared, stops, began, .. } = self else { return };
+        if is_last || teller.is_due(Instant::now()) {
+            let costs = shared.costs_so_far(began.elapsed(), stops.calls());
+            teller.tell(targets, shared, costs);
         }
     }
 
@@ -325,7 +371,7 @@ impl<'a> Recorder<'a> {
         self.control.processes.store(self.targets.len() as u64, Ordering::Relaxed);
         if !left && let Some(follower) = &mut self.follower {
             let found = follower.look_now(seen);
-            self.take_in(&found, Age::Born);
+            self.take_in(&found);
             left = !found.born.is_empty() && !self.targets.is_empty();
         }
         left
@@ -334,19 +380,31 @@ impl<'a> Recorder<'a> {
     /// Ask the threads that run to stop, some at a time, and take them as they
     /// come: each waits for at most so many others.
     fn ask(&mut self, at: Instant) {
-        let mut asked = 0;
         for index in 0..self.targets.len() {
             while let Some(target) = self.targets.get_mut(index)
-                && target.ask(&mut self.stops, &mut self.shared)
+                && target.prepare(&mut self.asks, &mut self.shared)
             {
-                asked += 1;
-                if asked == AT_ONCE {
-                    asked = 0;
+                if self.asks.len() == AT_ONCE {
+                    self.ask_prepared();
                     self.take_fresh(at);
                 }
             }
         }
+        self.ask_prepared();
         self.take_fresh(at);
+    }
+
+    /// Ask those for whom all is prepared: to prepare takes longer than to ask,
+    /// and the first would wait for it, stopped.
+    fn ask_prepared(&mut self) {
+        for mut ask in self.asks.drain(..) {
+            for target in &mut self.targets {
+                match target.ask(ask, &mut self.stops, &mut self.shared) {
+                    Some(other) => ask = other,
+                    None => break,
+                }
+            }
+        }
     }
 
     /// Take the threads that were asked in the tick of `at`, as far as they
@@ -430,22 +488,9 @@ impl Done {
             target.close(&mut self.shared);
         }
         self.tell_of_unwatched();
-        let Shared { profile, modules, mut costs, origins, roots, calls, .. } = self.shared;
+        let mut costs = self.shared.costs_so_far(self.duration, self.calls);
         costs.met.refused += self.refused.len() as u64;
-        costs.duration = self.duration;
-        costs.kernel_cpu = profile.processes().iter().map(|process| process.kernel_cpu).sum();
-        costs.system_calls = calls + self.calls;
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let seconds = |time: nix::sys::time::TimeVal| {
-                Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
-                    + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
-            };
-            costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-        }
-        // Not that of `getrusage`, which is that of the parent until now.
-        let status = procfs::process::Status::from_file("/proc/self/status");
-        let peak = status.ok().and_then(|status| status.vmhwm);
-        costs.own_memory = peak.unwrap_or(0) * 1024;
+        let Shared { profile, modules, origins, roots, .. } = self.shared;
         let (refused, targets_ended) = (self.refused, self.targets_ended);
         Recording { profile, costs, modules, origins, targets_ended, refused, roots }
     }

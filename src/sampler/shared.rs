@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use procfs::FromRead;
+
 use super::{
     History, Options, Origin, Stopping,
     engine::Facts,
@@ -31,7 +34,7 @@ pub(super) struct Shared {
     pub(super) roots: Roots,
     /// System calls made in order to look at threads.
     pub(super) calls: u64,
-    began: Instant,
+    pub(super) began: Instant,
     /// Samples of runnable and of blocked threads.
     pub(super) runnable: u64,
     pub(super) blocked: u64,
@@ -83,6 +86,27 @@ impl Shared {
             runnable: 0,
             blocked: 0,
         }
+    }
+
+    /// What the recording has cost after `duration`, with so many system calls
+    /// made in order to stop threads.
+    pub(super) fn costs_so_far(&self, duration: Duration, calls: u64) -> Costs {
+        let mut costs = self.costs.clone();
+        costs.duration = duration;
+        costs.kernel_cpu = self.profile.processes().iter().map(|process| process.kernel_cpu).sum();
+        costs.system_calls = self.calls + calls;
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let seconds = |time: nix::sys::time::TimeVal| {
+                Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
+                    + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+            };
+            costs.own_cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+        }
+        // Not that of `getrusage`, which is that of the parent until now.
+        let status = procfs::process::Status::from_file("/proc/self/status");
+        let peak = status.ok().and_then(|status| status.vmhwm);
+        costs.own_memory = peak.unwrap_or(0) * 1024;
+        costs
     }
 
     pub(super) fn add_process(&mut self, process: &Process) -> ProcessId {
@@ -180,6 +204,7 @@ impl Shared {
         let since = watched.since.saturating_duration_since(self.began);
         watched.since = until.max(watched.since);
         watched.samples += ticks;
+        watched.last = Some(found.state);
         let queued = match (watched.counted, watched.latest) {
             (Some(before), Some(now)) => {
                 watched.unseen += Duration::from_nanos(now.run.saturating_sub(before.run));

@@ -9,13 +9,14 @@ use rustc_hash::FxHashMap;
 
 use super::{
     engine::Engine,
+    live::{self, Now},
     quiet::Quiet,
     shared::{NO_DESCRIPTORS, NO_SYSCALL, Shared},
-    thread::{Gone, Passed, ask, finish, give_up, pass, read, sleeps_on},
+    thread::{Gone, Passed, ask, finish, give_up, pass, prepare, read, sleeps_on},
     watched::{Asked, Watched},
 };
 use crate::{
-    capture::{Arrival, Catch, Copied, Gate, Look, Schedule, Stops},
+    capture::{Arrival, Ask, Catch, Copied, Gate, Look, Schedule, Stops},
     process::{LiveMemory, Process},
     profile::ProcessId,
     snapshot::Registers,
@@ -104,11 +105,16 @@ impl Target {
         })
     }
 
-    /// The same of a process that has begun since all others were looked at:
-    /// what it has done before it was found counts, too.
-    pub(super) fn since_birth(mut self) -> Self {
-        self.cpu[0] = Duration::ZERO;
-        self.listed_once = true;
+    /// The same of a process that was found while others were watched already,
+    /// since the machine had been running for `began`: what it has done before
+    /// it was found counts, too, if it has begun since.
+    pub(super) fn since_birth_if_after(mut self, began: Duration) -> Self {
+        // The kernel tells the beginning of a process in hundredths of a second.
+        const STEP: Duration = Duration::from_millis(10);
+        if self.engine.process.began().is_some_and(|it| it + STEP > began) {
+            self.cpu[0] = Duration::ZERO;
+            self.listed_once = true;
+        }
         self
     }
 
@@ -230,8 +236,9 @@ impl Target {
         }
     }
 
-    /// Ask a thread that runs to stop; whether there was one left.
-    pub(super) fn ask(&mut self, stops: &mut Stops, shared: &mut Shared) -> bool {
+    /// Prepare to ask a thread that runs to stop, into `asks`; whether there was
+    /// one left.
+    pub(super) fn prepare(&mut self, asks: &mut Vec<Ask>, shared: &mut Shared) -> bool {
         let Some((tid, asked)) = self.awake.pop() else { return false };
         if let Some(watched) = self.threads.get_mut(&tid) {
             // Others were waited for since it was looked at: it may have gone
@@ -243,9 +250,22 @@ impl Target {
                 self.asleep.push((tid, state, registers));
                 return true;
             }
-            ask(&mut self.engine, watched, asked, stops, shared);
+            asks.extend(prepare(&mut self.engine, watched, asked, shared));
         }
         true
+    }
+
+    /// Ask a thread to stop, if it is one of this process; otherwise give back
+    /// what was to be asked for.
+    pub(super) fn ask(
+        &mut self,
+        wanted: Ask,
+        stops: &mut Stops,
+        shared: &mut Shared,
+    ) -> Option<Ask> {
+        let Some(watched) = self.threads.get_mut(&wanted.tid) else { return Some(wanted) };
+        ask(watched, wanted, stops, shared);
+        None
     }
 
     /// Read one of the threads that sleep; whether there was one left.
@@ -354,6 +374,28 @@ impl Target {
             }
         }
         None
+    }
+
+    /// Count all that was seen so far, and say what each thread does.
+    pub(super) fn tell(&mut self, shared: &mut Shared, into: &mut Vec<Now>) {
+        let cpu = self.cpu();
+        shared.set_cpu(self.id, cpu);
+        for watched in self.threads.values_mut() {
+            shared.count_again(watched);
+            let asleep = watched.settled.map(|settled| settled.since);
+            let asleep_since = asleep.map(|since| since.saturating_duration_since(shared.began));
+            let Some(state) = watched.last else { continue };
+            into.push(Now { thread: watched.id, tid: watched.tid, state, asleep_since });
+        }
+        for note in self.engine.language.notes() {
+            shared.note(&note);
+        }
+    }
+
+    /// What is watched here.
+    pub(super) fn watched(&self) -> live::Watched {
+        let runtime = self.engine.language.name().map(str::to_owned);
+        live::Watched { process: self.id, pid: self.engine.process.pid(), runtime }
     }
 
     /// The recording ends: what was asked of threads that have not arrived is

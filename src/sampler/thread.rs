@@ -11,7 +11,7 @@ use super::{
     watched::{Asked, Found, Settled, Watched},
 };
 use crate::{
-    capture::{Catch, Look, Stops},
+    capture::{Ask, Catch, Look, Stops},
     snapshot::Registers,
     stack::{End, Stack},
     task::{Lock, State},
@@ -104,7 +104,7 @@ pub(super) fn read(
         match engine.examine(watched, seen.0, &seen.1, &mut shared.modules) {
             Examined::Still(sample) => {
                 let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
-                watched.settled = Some(Settled { found, stopped_from: None });
+                watched.settled = Some(Settled { found, since: now, stopped_from: None });
                 shared.count(watched, found, (now, 1), How::Still);
                 engine.give_back(sample.copied);
                 return name(engine, watched, shared);
@@ -113,7 +113,11 @@ pub(super) fn read(
                 let found = shared.found(process, (sample.state, &sample.facts), &sample.stack);
                 engine.give_back(sample.copied);
                 let otherwise = Some((found, Look::Asleep(seen.0, seen.1)));
-                return ask(engine, watched, Asked::new(now, otherwise), stops, shared);
+                let asked = Asked::new(now, otherwise);
+                if let Some(wanted) = prepare(engine, watched, asked, shared) {
+                    ask(watched, wanted, stops, shared);
+                }
+                return;
             }
             Examined::Ran => {}
         }
@@ -141,20 +145,26 @@ fn sleeps_again(watched: &mut Watched, shared: &mut Shared) -> Option<(State, Re
     None
 }
 
-/// Ask a thread to stop; or, where none may be stopped, count it as it is.
-pub(super) fn ask(
+/// What to ask a thread for that is to stop; or, where none may be stopped,
+/// count it as it is.
+pub(super) fn prepare(
     engine: &mut Engine,
     watched: &mut Watched,
     asked: Asked,
-    stops: &mut Stops,
     shared: &mut Shared,
-) {
+) -> Option<Ask> {
     if shared.stopping == Stopping::Never {
-        return glance(engine, watched, asked, shared);
+        glance(engine, watched, asked, shared);
+        return None;
     }
     let at = asked.at;
     watched.asked = Some(asked);
-    if stops.ask(engine.ask(watched, at)).is_err() {
+    Some(engine.ask(watched, at))
+}
+
+/// Ask a thread to stop.
+pub(super) fn ask(watched: &mut Watched, ask: Ask, stops: &mut Stops, shared: &mut Shared) {
+    if stops.ask(ask).is_err() {
         // It is ending, or has been refused.
         give_up(watched, shared);
     }
@@ -165,7 +175,7 @@ fn glance(engine: &mut Engine, watched: &mut Watched, asked: Asked, shared: &mut
     let at = (asked.at, 1);
     if let Some((found, _)) = asked.otherwise {
         // It sleeps, and its stack is known as far as it can be.
-        watched.settled = Some(Settled { found, stopped_from: None });
+        watched.settled = Some(Settled { found, since: asked.at, stopped_from: None });
         return shared.count(watched, found, at, How::Still);
     }
     shared.note(NOT_STOPPED);
@@ -236,7 +246,7 @@ pub(super) fn finish(
     let found = shared.found(process, (state, &sample.facts), &sample.stack);
     let slept = asked.otherwise.map(|(_, look)| look).or(asked.unknown.then_some(Look::Unknown));
     if slept.is_some() {
-        watched.settled = Some(Settled { found, stopped_from: slept });
+        watched.settled = Some(Settled { found, since: at, stopped_from: slept });
     }
     count(watched, found, &asked, How::Stopped, shared);
     engine.give_back(sample.copied);

@@ -51,12 +51,16 @@ pub(super) struct Watched {
     pub(super) has_given_name: bool,
     /// How often it was counted.
     pub(super) samples: u64,
+    /// What it did when it was last counted.
+    pub(super) last: Option<State>,
 }
 
 /// What was found of a thread that sleeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled {
     pub(super) found: Found,
+    /// The tick at which it was first found so.
+    pub(super) since: Instant,
     /// How it was seen when it was stopped for this: the stop itself moved its
     /// schedule, and it may have gone back to where it was.
     pub(super) stopped_from: Option<Look>,
@@ -171,6 +175,7 @@ impl Watched {
             inner: tid,
             has_given_name: false,
             samples: 0,
+            last: None,
         }
     }
 

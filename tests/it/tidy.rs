@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("output", &["task", "profile", "stack", "style"]),
+    ("tui", &["task", "profile", "stack", "style", "output"]),
     ("style", &[]),
 ];
 
