@@ -105,6 +105,10 @@ pub const NEWEST: u8 = 15;
 /// `PyInterpreterState`, which is the largest.
 const MAX_SIZE: u64 = 4 << 20;
 
+/// No field of a lock lies farther from its start, in bytes: with all its mutexes
+/// it has little more than 200.
+const LAST_IN_LOCK: u32 = 256;
+
 /// What an interpreter publishes.
 #[derive(Clone, Debug)]
 pub struct Offsets {
@@ -209,9 +213,10 @@ impl Offsets {
         // The lock of the interpreter's own, which is one of all locks that it
         // may point to: where in it its fields are is the same in all.
         let in_lock = |name| self.offset(GROUP, name)?.checked_sub(lock);
-        // 0 in builds that always have one.
-        let enabled = self.offset(GROUP, "gil_runtime_state_enabled").filter(|&at| at != 0);
-        let enabled = enabled.and_then(|at| at.checked_sub(lock)).map(Field::at);
+        // This one is counted from the lock itself (pycore_debug_offsets.h), where
+        // it is first; it is 0 also in builds that always have one.
+        let enabled = self.offset(GROUP, "gil_runtime_state_enabled");
+        let enabled = enabled.filter(|&at| at <= LAST_IN_LOCK).map(Field::at);
         let gil = if self.is_free_threaded() && enabled.is_none() {
             Gil::None
         } else {
@@ -469,9 +474,9 @@ mod tests {
             let piece = published(version, free);
             let layout = Offsets::read(RUNTIME, &piece).unwrap().layout().unwrap();
             let Gil::Each { enabled, .. } = layout.interpreter.gil else { panic!() };
-            assert_eq!(enabled, Some(Field::at(16)));
+            assert_eq!(enabled, Some(Field::at(116)));
             let unsaid = |g: &str, n: &str| match n {
-                "gil_runtime_state_enabled" => 0,
+                "gil_runtime_state_enabled" => 300,
                 _ => free(g, n),
             };
             let unsaid = Offsets::read(RUNTIME, &published(version, unsaid)).unwrap();
