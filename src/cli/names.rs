@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     module::Module,
-    output::View,
+    output::{Role, View},
     profile::ProcessId,
     sampler::{Dump, Images, Origin, Recording},
     stack::{CodeAddress, Frame, ManagedFrame, NativeFrame, Stack, Symbol},
@@ -44,8 +44,12 @@ pub(super) fn of_dumps<'a>(
     let of_dump = |(id, dump): (u32, &'a Dump)| {
         let mut of_stack = |stack: &'a Stack| {
             let frames: Vec<&Frame> = stack.frames.iter().collect();
-            let seen = view.of(&frames, |frame| matches!(frame, Frame::Managed(_)))?;
-            let name = |frame| (frame, names.of(frame, Some(ProcessId(id))));
+            let seen = view.of(&frames, |frame| names.role(frame))?;
+            let name = |frame| {
+                let symbols = names.of(frame, Some(ProcessId(id)));
+                let shown = |symbol: &&Symbol| view.shows(symbol, &symbols);
+                (frame, symbols.iter().filter(shown).cloned().collect())
+            };
             let frames = seen.frames.into_iter().map(name).collect();
             Some(Named { frames, to_the_end: seen.to_the_end })
         };
@@ -82,6 +86,14 @@ impl Names {
         let perf_map = |origin: &Origin| PerfMap::new(&origin.root, origin.namespace_pid);
         self.modules.extend(modules);
         self.perf_maps.extend(origins.into_iter().map(perf_map));
+    }
+
+    fn role(&mut self, frame: &Frame) -> Role {
+        let Frame::Native(NativeFrame { module, code }) = frame else { return Role::Managed };
+        match module.and_then(|id| self.modules.get(id.0 as usize)) {
+            Some(module) if self.symbolizer.is_compiled(module, *code) => Role::Compiled,
+            _ => Role::Native,
+        }
     }
 
     /// Never empty.

@@ -21,7 +21,7 @@ use std::{
 };
 
 pub use stats::stats;
-pub use view::{Seen, View};
+pub use view::{Role, Seen, View};
 
 use crate::{
     profile::{Costs, Key, Profile, Weight},
@@ -231,7 +231,7 @@ fn shown<'a>(
 ) -> impl Iterator<Item = (&'a Key, &'a Weight)> {
     profile.samples().filter(|(key, _)| {
         options.wants(key.state, key.lock)
-            && stacks::seen(profile, options.view, key.stack).is_some()
+            && stacks::seen(profile, &[], options.view, key.stack).is_some()
     })
 }
 

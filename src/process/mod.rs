@@ -227,7 +227,10 @@ impl Process {
     /// # Errors
     /// When the process is gone, or may not be read.
     pub fn auxiliary_vector(&self) -> io::Result<Vec<u8>> {
-        fs::read(format!("/proc/{}/auxv", self.pid))
+        // The kernel has room for 52 numbers (`AT_VECTOR_SIZE`): one read does.
+        let mut bytes = [0; 1024];
+        let len = File::open(format!("/proc/{}/auxv", self.pid))?.read_at(&mut bytes, 0)?;
+        Ok(bytes.get(..len).unwrap_or_default().to_vec())
     }
 
     /// The receive and send timeouts of the socket behind a descriptor of the

@@ -38,7 +38,7 @@ pub(super) struct Target {
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
     listed_once: bool,
-    /// When they were last counted, and looked at whether any is left.
+    /// When they were last counted.
     counted: Instant,
     program: Option<Program>,
     checked: Instant,
@@ -128,11 +128,18 @@ impl Target {
         self.threads.keys().any(|&tid| stops.is_pending(tid))
     }
 
-    /// Whether the process has ended; asked of the kernel as often as threads
-    /// are counted.
+    /// Whether the process has ended.
+    ///
+    /// A look at its threads finds that they have, one by one; so the kernel is
+    /// asked when none is left, when one has ended, and before a look that
+    /// would take a process that has ended for one that cannot be read. And
+    /// now and then: a first thread has a schedule until its parent knows.
     pub(super) fn has_ended(&self, now: Instant) -> bool {
-        let recent = now.saturating_duration_since(self.counted) < COUNT;
-        !(recent && self.listed.is_some()) && self.engine.process.has_ended()
+        let is_there = self.listed.is_some()
+            && !self.threads.is_empty()
+            && now.saturating_duration_since(self.checked) < CHECK
+            && !self.engine.language.is_due(now);
+        !is_there && self.engine.process.has_ended()
     }
 
     /// What is needed to take an arriving thread's copy, if it is one of this

@@ -56,9 +56,8 @@ impl Image {
             Some(found) => (Some(found.elf), Some(found.path)),
             None => (None, locator.image()),
         };
-        let dwarf = own
-            .or(debug.as_ref())
-            .and_then(|elf| Dwarf::new(elf, path.as_deref(), locator.clone()));
+        let dwarf =
+            own.or(debug.as_ref()).map(|elf| Dwarf::new(elf, path.as_deref(), locator.clone()));
         let (module, tables) = (Arc::clone(module), OnceCell::new());
         let sources = FxHashMap::default();
         Self { module, main, debug, dwarf, tables, locator, sources, used: 0 }
@@ -105,6 +104,7 @@ impl Image {
                 line: function.line,
                 module: Some(self.module.name().to_owned()),
                 inlined: number != last,
+                compiled: false,
             });
         }
         symbols
@@ -131,8 +131,9 @@ impl Image {
                 line: Some(line),
                 module,
                 inlined: false,
+                compiled: true,
             },
-            None => Symbol { function: name.whole(), module, ..Symbol::default() },
+            None => Symbol { function: name.whole(), module, compiled: true, ..Symbol::default() },
         })
     }
 
@@ -158,9 +159,13 @@ impl Image {
                 file: found.file,
                 line: found.line,
                 module,
-                inlined: false,
+                ..Symbol::default()
             },
-            None => Symbol { function: self.name(at), module, ..Symbol::default() },
+            None => {
+                let symbol = self.tables().symbols.find(at);
+                let compiled = symbol.is_some_and(|name| self.cython(&name).is_some());
+                Symbol { function: self.name(at), module, compiled, ..Symbol::default() }
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     population::{Function, Path, Population},
 };
 use crate::{
-    output::{Mode, Paths, View},
+    output::{Mode, Paths, Role, View},
     profile::{FrameId, Key, ProcessId, Profile, StackId, ThreadId, Weight},
     stack::{End, Frame, Symbol},
     task::{Lock, State},
@@ -231,10 +231,13 @@ impl Gatherer {
     fn put(&mut self, history: &History, id: StackId) -> Option<Frames> {
         let (ids, end) = history.profile.stack(id);
         let known = history.profile.frames();
-        let is_managed = |id: FrameId| {
-            known.get(id.0 as usize).is_some_and(|it| matches!(it.frame, Frame::Managed(_)))
+        let symbols = |id: FrameId| history.names.get(id.0 as usize).map_or(&[][..], Vec::as_slice);
+        let role = |id: FrameId| match known.get(id.0 as usize).map(|it| &it.frame) {
+            Some(Frame::Managed(_)) => Role::Managed,
+            _ if symbols(id).iter().any(|symbol| symbol.compiled) => Role::Compiled,
+            _ => Role::Native,
         };
-        let seen = self.view.of(&ids, is_managed)?;
+        let seen = self.view.of(&ids, role)?;
         let mut frames = Vec::with_capacity(seen.frames.len() + 1);
         // As in a flame graph: why the outermost frames are not known.
         if (end != End::Root && seen.to_the_end) || seen.frames.is_empty() {
@@ -264,6 +267,8 @@ impl Gatherer {
         let symbols = history.names.get(at).map_or(&[][..], Vec::as_slice);
         let functions = symbols.iter().rev().map(|symbol| {
             let line = if self.group == Group::Module { None } else { symbol.line };
+            // What was made of a function of the program's is shown as one.
+            let native = native && !symbol.compiled;
             (self.intern(function(self.group, symbol, first, native)), line)
         });
         functions.collect()

@@ -39,6 +39,7 @@ fn symbol(managed: &ManagedFrame) -> Symbol {
         line: managed.line,
         module: (!known).then(|| "libc.so.6".to_owned()),
         inlined: false,
+        compiled: false,
     }
 }
 
@@ -329,6 +330,7 @@ fn dumped() -> dump::Process {
         line,
         module: Some("libfoo.so.1".to_owned()),
         inlined,
+        compiled: false,
     };
     let long = "std::vector<std::basic_string<char>, std::allocator<std::basic_string<char> > >::push_back(std::basic_string<char> const&)";
     let bare = |symbol| dump::Frame { symbol, columns: None, locals: None };
