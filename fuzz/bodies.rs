@@ -20,16 +20,14 @@ use spy::{
             Python,
             detect::{self, Found, LockVariable, Variables, Version},
             offsets::Offsets,
-            tables,
-            threads::Threads,
-            walk,
+            tables, walk,
         },
     },
     snapshot::{
         Architecture, Backing, Mapping, Process, Recorded, Register, Registers, Root, Thread,
         archive, maps,
     },
-    stack::{CodeAddress, ModuleId},
+    stack::CodeAddress,
     symbolize::{PerfMap, Symbolizer},
     task::{Pid, State, Tid},
     unwind::{MAX_FRAMES, Table, Tables, Unwinder},
@@ -229,6 +227,26 @@ fn scratch() -> TempDir {
     if fast.is_dir() { TempDir::new_in(fast).unwrap() } else { TempDir::new().unwrap() }
 }
 
+/// The numbers of the first threads of the first interpreter.
+fn numbers(found: &Found, memory: &dyn Memory) -> Vec<Tid> {
+    let Found { layout, runtime, .. } = found;
+    let head = layout.runtime.interpreters_head.get(memory, *runtime);
+    let mut next = head.and_then(|at| layout.interpreter.threads_head.get(memory, at)).ok();
+    let mut numbers = Vec::new();
+    while let Some(state) = next.filter(|at| at.0 != 0 && numbers.len() < 3) {
+        let number = match layout.thread.native_thread_id {
+            Some(number) => number.get(memory, state).ok().and_then(|it| i32::try_from(it).ok()),
+            None => {
+                let pthread = layout.thread.thread_id.get(memory, state).map(Address);
+                pthread.and_then(|at| memory.get(at.plus(found.thread_number.into()))).ok()
+            }
+        };
+        numbers.push(Tid(number.unwrap_or_default()));
+        next = layout.thread.next.get(memory, state).ok();
+    }
+    numbers
+}
+
 /// `input` says which layout of CPython's, where its `_PyRuntime` is, and what
 /// is in memory: pieces, each behind its address and its length. How many frames
 /// were named.
@@ -256,14 +274,14 @@ pub(crate) fn python(input: &[u8]) -> usize {
         },
         version: Version::from_hex(0x0300_0000 | u32::from(head[0]) << 16),
         name: String::new(),
-        image: (ModuleId(0), 0),
         thread_number: 720,
         loops: Vec::new(),
+        collector: Vec::new(),
         notes: Vec::new(),
     };
-    let known = Threads::new(&found).all(&memory);
+    let known = numbers(&found, &memory);
     let mut python = Python::new(found);
-    for thread in known.into_iter().map(|(tid, _)| tid).take(3).chain([Tid(7)]) {
+    for thread in known.into_iter().chain([Tid(7)]) {
         let mut trace = Trace::default();
         python.expect(thread, &memory);
         if !python.trace(thread, &memory, &mut trace) {

@@ -57,6 +57,30 @@ impl Module {
         self.export(name)?.range()
     }
 
+    /// The same of all functions that the compiler made of the one called
+    /// `name`: that itself, `name.constprop.0` and the like. Only by the symbol
+    /// table that linkers need.
+    pub fn variants(&self, name: &str) -> Vec<Range<u64>> {
+        let Some((symbols, strings)) = self.section(".symtab").zip(self.section(".strtab")) else {
+            return Vec::new();
+        };
+        let ends = |place: &usize| {
+            let after = strings.bytes.get(place.saturating_add(name.len()));
+            after.is_some_and(|&after| after == 0 || after == b'.')
+        };
+        let places = memmem::find_iter(strings.bytes, name).filter(ends).take(MAX_PLACES);
+        let places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let found = symbols.bytes.chunks_exact(SYMBOL).take(MAX_SYMBOLS).filter_map(|bytes| {
+            places.contains(&field(bytes, 0)?).then_some(())?;
+            let symbol = Symbol::parse(bytes).filter(|symbol| symbol.is_function())?;
+            symbol.range()
+        });
+        found.take(MAX_PLACES).collect()
+    }
+
     fn definition(&self, name: &str) -> Option<Symbol> {
         self.export(name).or_else(|| self.by_table((".symtab", ".strtab"), name))
     }
@@ -166,6 +190,10 @@ impl Symbol {
 
     fn range(self) -> Option<Range<u64>> {
         Some(self.value..self.value.checked_add(self.size)?)
+    }
+
+    fn is_function(self) -> bool {
+        self.info & 0xf == elf::STT_FUNC.0 && self.is_defined()
     }
 
     /// Whether it is a function's or variable's that lies in this image.

@@ -55,7 +55,8 @@ impl Places {
         if !options.wants(doing.state, doing.lock) {
             return None;
         }
-        let (cut, frames) = stacks::seen(recording.profile, options.view, doing.stack)?;
+        let (cut, frames) =
+            stacks::seen(recording.profile, recording.names, options.view, doing.stack)?;
         let mut places: Vec<u32> = cut.iter().map(|text| self.note(text)).collect();
         for id in frames {
             places.extend_from_slice(self.frame(recording, options, id));
@@ -67,7 +68,7 @@ impl Places {
 
     fn frame(&mut self, recording: Named<'_>, options: &Options, id: FrameId) -> &[u32] {
         if !self.frames.contains_key(&id) {
-            let functions = stacks::functions(recording, options.lines, id).rev();
+            let functions = stacks::functions(recording, options, id).rev();
             let places = functions.map(|(symbol, line)| {
                 let file = symbol.file.as_deref().map(|file| options.paths.of(file));
                 let file = file.or(symbol.module.as_deref());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{Lines, Mode, Named, Options, Threads, View, text};
+use super::{Lines, Mode, Named, Options, Threads, View, text, view::Role};
 use crate::{
     profile::{FrameId, Key, ProcessId, Profile, StackId, ThreadId},
     stack::{End, Frame, Symbol},
@@ -77,18 +77,25 @@ pub(super) fn stacks(recording: Named<'_>, options: &Options) -> BTreeMap<Shown,
 }
 
 /// The frames that are shown of a stack, outermost first, and before them why
-/// it is cut; `None` where it is not shown.
+/// it is cut; `None` where it is not shown, which does not depend on `names`.
 pub(super) fn seen(
     profile: &Profile,
+    names: &[Vec<Symbol>],
     view: View,
     id: StackId,
 ) -> Option<(Option<String>, Vec<FrameId>)> {
     let (frames, end) = profile.stack(id);
     let known = profile.frames();
-    let is_managed = |id: FrameId| {
-        known.get(id.0 as usize).is_some_and(|it| matches!(it.frame, Frame::Managed(_)))
+    let role = |FrameId(id): FrameId| {
+        let frame = known.get(id as usize).map(|it| &it.frame);
+        let symbols = || names.get(id as usize).map_or(&[][..], Vec::as_slice);
+        match frame {
+            Some(Frame::Managed(_)) => Role::Managed,
+            _ if symbols().iter().any(|symbol| symbol.compiled) => Role::Compiled,
+            _ => Role::Native,
+        }
     };
-    let mut seen = view.of(&frames, is_managed)?;
+    let mut seen = view.of(&frames, role)?;
     seen.frames.reverse();
     let cut = (end != End::Root && seen.to_the_end).then(|| format!("[{end}]"));
     Some((cut, seen.frames))
@@ -111,7 +118,7 @@ pub(super) fn inner_end(options: &Options, state: State, frames: usize) -> Optio
 /// shown.
 pub(super) fn functions<'a>(
     recording: Named<'a>,
-    lines: Lines,
+    options: &Options,
     id: FrameId,
 ) -> impl DoubleEndedIterator<Item = (&'a Symbol, Option<u32>)> {
     let first = match recording.profile.frames().get(id.0 as usize).map(|it| &it.frame) {
@@ -119,7 +126,9 @@ pub(super) fn functions<'a>(
         Some(Frame::Native(_)) | None => None,
     };
     let symbols = recording.names.get(id.0 as usize).map_or(&[][..], Vec::as_slice);
-    symbols.iter().map(move |symbol| {
+    let (view, lines) = (options.view, options.lines);
+    let shown = symbols.iter().filter(move |symbol| view.shows(symbol, symbols));
+    shown.map(move |symbol| {
         let line = match lines {
             Lines::Apart => symbol.line,
             Lines::First => first,
@@ -139,7 +148,8 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn shown(&mut self, key: &Key) -> Option<Shown> {
         let part = if key.state.is_runnable() { Part::Running } else { Part::Waiting };
-        let (cut, ids) = seen(self.recording.profile, self.options.view, key.stack)?;
+        let (cut, ids) =
+            seen(self.recording.profile, self.recording.names, self.options.view, key.stack)?;
         let cut = cut.map(|text| Label { text: text.into(), kind: Kind::Cut });
         let mut frames: Vec<Label> = cut.into_iter().collect();
         for id in ids {
@@ -170,7 +180,7 @@ impl Writer<'_> {
         if let Some(labels) = self.frames.get(&id) {
             return Arc::clone(labels);
         }
-        let labels: Arc<[Label]> = functions(self.recording, self.options.lines, id)
+        let labels: Arc<[Label]> = functions(self.recording, self.options, id)
             .rev()
             .map(|(symbol, line)| {
                 let home = symbol.module.as_ref().or(symbol.file.as_ref());

@@ -121,6 +121,7 @@ mod tests {
             line: Some(12),
             module: Some("python3".to_owned()),
             inlined: false,
+            compiled: false,
         };
         let check = |symbol: &Symbol, line, paths, expected: &str| {
             assert_eq!(frame(symbol, line, paths), expected);

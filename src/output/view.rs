@@ -1,5 +1,7 @@
 //! Which frames of a stack are shown.
 
+use crate::stack::Symbol;
+
 /// Which of the frames of a stack are shown, where a language runtime has
 /// frames of its own among those of machine code.
 ///
@@ -10,6 +12,7 @@
 ///   parse (app.py:9)  managed                x         x        x
 ///   main (app.py:31)  managed                x         x        x
 ///   _PyEval_Eval…     runs those two                   x
+///   walk (grid.pyx:5) compiled               x         x        x
 ///   main              machine code                     x
 ///   outermost
 /// ```
@@ -18,11 +21,24 @@
 /// frames are wanted, not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// Managed frames, and the native ones that the innermost of them called.
+    /// Managed frames and compiled ones, and the native ones that the innermost of
+    /// them called.
     Default,
     /// Every frame.
     Native,
-    /// Managed frames alone.
+    /// Managed and compiled frames alone.
+    Managed,
+}
+
+/// What a frame is to the program that a language runtime runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Machine code: of the runtime, or of a library.
+    Native,
+    /// Machine code that was made of a function of the program's, and is known by
+    /// that one's name.
+    Compiled,
+    /// A function of the program's, run by the runtime.
     Managed,
 }
 
@@ -40,17 +56,21 @@ impl View {
     /// What is shown of the stack `frames`, innermost first; `None` where it
     /// is not shown at all. A stack of which no frame is known is shown: that
     /// it is not known is worth knowing.
-    pub fn of<T: Copy>(self, frames: &[T], is_managed: impl Fn(T) -> bool) -> Option<Seen<T>> {
-        let called = frames.iter().position(|&frame| is_managed(frame));
-        let is_seen = |(at, frame): (usize, T)| match (self, called) {
-            (Self::Native, _) | (Self::Default, None) => true,
-            (Self::Default, Some(called)) => at < called || is_managed(frame),
-            (Self::Managed, _) => is_managed(frame),
-        };
-        if self == Self::Managed && called.is_none() && !frames.is_empty() {
-            return None;
-        }
+    pub fn of<T: Copy>(self, frames: &[T], mut role: impl FnMut(T) -> Role) -> Option<Seen<T>> {
         let numbered = || frames.iter().copied().enumerate();
+        if self == Self::Native {
+            return Some(Seen { frames: frames.to_vec(), to_the_end: true });
+        }
+        let roles: Vec<Role> = frames.iter().map(|&frame| role(frame)).collect();
+        if !roles.contains(&Role::Managed) {
+            let whole = self == Self::Default || frames.is_empty();
+            return whole.then(|| Seen { frames: frames.to_vec(), to_the_end: true });
+        }
+        let called = roles.iter().position(|&role| role != Role::Native).unwrap_or_default();
+        let is_seen = |(at, _): (usize, T)| {
+            self == Self::Default && at < called
+                || roles.get(at).is_some_and(|&role| role != Role::Native)
+        };
         Some(Seen {
             frames: numbered().filter(|&it| is_seen(it)).map(|(_, frame)| frame).collect(),
             to_the_end: numbered().last().is_none_or(is_seen),
@@ -58,15 +78,29 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether `symbol` is shown, which is one of `symbols`, the functions of a
+    /// frame that is. What the compiler has inlined into a compiled function is
+    /// native, and as such farther in than that one.
+    pub fn shows(self, symbol: &Symbol, symbols: &[Symbol]) -> bool {
+        let all = self == Self::Native || symbol.compiled;
+        all || !symbols.iter().any(|other| other.compiled)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Frames as letters: managed ones are upper case.
+    /// Frames as letters: managed ones are upper case, compiled ones digits.
     #[track_caller]
     fn check(view: View, stack: &str, expected: Option<(&str, bool)>) {
         let frames: Vec<char> = stack.chars().collect();
-        let seen = view.of(&frames, |frame| frame.is_ascii_uppercase());
+        let seen = view.of(&frames, |frame| match frame {
+            'A'..='Z' => Role::Managed,
+            '0'..='9' => Role::Compiled,
+            _ => Role::Native,
+        });
         let seen = seen.map(|seen| (seen.frames.iter().collect::<String>(), seen.to_the_end));
         let seen = seen.as_ref().map(|(frames, to_the_end)| (frames.as_str(), *to_the_end));
         assert_eq!(seen, expected, "{view:?} of {stack}");
@@ -93,6 +127,17 @@ mod tests {
         check(View::Default, "abc", Some(("abc", true)));
         check(View::Native, "abc", Some(("abc", true)));
         check(View::Managed, "abc", None);
+    }
+
+    #[test]
+    fn what_was_compiled_stands_among_what_is_run() {
+        check(View::Default, "rcAlx1s2lBlm", Some(("rcA12B", false)));
+        check(View::Default, "rc1xAlm", Some(("rc1A", false)));
+        check(View::Managed, "rc1xAl2", Some(("1A2", true)));
+        check(View::Native, "r1xAl", Some(("r1xAl", true)));
+        // Of a thread that no runtime is known of, all is shown.
+        check(View::Default, "r1x", Some(("r1x", true)));
+        check(View::Managed, "r1x", None);
     }
 
     #[test]

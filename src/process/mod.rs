@@ -2,8 +2,11 @@
 
 pub mod access;
 pub mod children;
+pub mod ending;
 mod memory;
 mod roots;
+mod throttling;
+mod waits;
 
 use std::{
     fs::{self, File},
@@ -21,6 +24,8 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use throttling::Throttling;
+pub use waits::Waits;
 
 use crate::{
     snapshot::{Mapping, Root, maps},

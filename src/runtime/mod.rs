@@ -50,6 +50,14 @@ pub trait Runtime: fmt::Debug + Send {
     /// [`Entry::Holds`]; none where every entry is [`Entry::Within`].
     fn loops(&self) -> &[(ModuleId, Range<u64>)];
 
+    /// The code of the garbage collector, in the addresses of its image: one
+    /// frame of it at least is on the stack of a thread that collects. None where
+    /// that is not known, or not needed ([`Collection::By`]).
+    fn collector(&self) -> &[(ModuleId, Range<u64>)];
+
+    /// What is shown in the place of the collector.
+    fn collector_frame(&self) -> Arc<ManagedFrame>;
+
     /// Give the frames of a trace their names. `memory` is what it was made
     /// from.
     fn resolve(&mut self, trace: &Trace, places: Places, memory: &dyn Memory) -> Managed;
@@ -89,8 +97,8 @@ pub struct Trace {
     pub thread: Address,
     /// What it has to do with the interpreter lock.
     pub lock: Lock,
-    /// Whether the runtime's garbage collector runs on this thread.
-    pub collecting: bool,
+    /// That the runtime's garbage collector runs, if it may be on this thread.
+    pub collection: Option<Collection>,
     /// Why there may be more frames than these.
     pub cut: Option<Cut>,
 }
@@ -107,6 +115,21 @@ pub struct RawFrame {
     /// Set in the outermost frame of those that one run of the interpreter's
     /// loop executes: what is found in that loop's native frame.
     pub entry: Option<Entry>,
+}
+
+/// What is known of a run of the garbage collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collection {
+    /// It was begun by the frame with this number in the trace; what is farther
+    /// in was called by the collector.
+    By(usize),
+    /// It runs on the thread that has a native frame of the collector's
+    /// ([`Runtime::collector`]).
+    Somewhere {
+        /// Whether it is taken to run on this thread, innermost, where no native
+        /// frames are known, or none that are the collector's.
+        likely: bool,
+    },
 }
 
 /// How the native frame that executes some managed frames is recognised.
@@ -160,9 +183,9 @@ pub struct Segment {
 
 /// What came of looking for a runtime of one kind in a process.
 #[derive(Debug)]
-pub enum Detected {
+pub enum Detected<R = Box<dyn Runtime>> {
     /// There is one.
-    Found(Box<dyn Runtime>),
+    Found(R),
     /// There is one that cannot be read, or not yet: why, in a clause.
     Unreadable(String),
     /// There is none, or it has not yet begun.

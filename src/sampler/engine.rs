@@ -73,6 +73,18 @@ pub(super) struct Facts {
     pub(super) locals: Vec<Vec<Variable>>,
 }
 
+impl Facts {
+    /// The thread collects garbage: the frame that says so has so many managed
+    /// ones farther in.
+    pub(super) fn collects(&mut self, inner: usize) {
+        self.collecting = true;
+        if inner <= self.locals.len() && !self.locals.is_empty() {
+            // It has no variables.
+            self.locals.insert(inner, Vec::new());
+        }
+    }
+}
+
 /// What became of reading a thread that sleeps.
 pub(super) enum Examined {
     /// It was read without a stop.
@@ -343,7 +355,7 @@ impl Engine {
                 facts = self.language.facts(trace, waits_on, self.locals, &memory);
                 let is_whole = walk.end == End::Root && walk.owner != Owner::Exchange;
                 let native = Native { frames, extents: &self.extents, is_whole };
-                (frames, facts.unmerged) = self.language.merge(trace, native, &memory);
+                frames = self.language.merge(trace, native, &mut facts, &memory);
                 if walk.owner != Owner::Thread {
                     facts.greenlet = began_with(&frames);
                 }

@@ -96,8 +96,10 @@ impl Engine {
             }
             let memory =
                 CopiedMemory::new(&copies.whole, &self.memory, &mut watched.working).anywhere();
-            let Some(frames) = self.language.managed(&trace, &memory) else { continue };
-            let facts = self.language.facts(&trace, None, self.locals, &memory);
+            let mut facts = self.language.facts(&trace, None, self.locals, &memory);
+            let Some(frames) = self.language.managed(&trace, &mut facts, &memory) else {
+                continue;
+            };
             drop(memory);
             watched.working.turn();
             let end = if trace.cut.is_some() { End::TooDeep } else { End::Root };

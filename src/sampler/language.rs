@@ -1,14 +1,18 @@
 //! The language runtime of a process: looked for until one is found, and its
 //! frames put where they belong.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::engine::Facts;
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
-    runtime::{Detail, Detected, Entry, Places, RUNTIMES, Runtime, Trace},
-    stack::{Frame, Placed, merge},
+    runtime::{Collection, Detail, Detected, Entry, Places, RUNTIMES, Runtime, Trace},
+    stack::{Frame, ManagedFrame, ModuleId, Placed, merge},
     task::Lock,
     unwind::{Extent, Wanted},
 };
@@ -103,41 +107,65 @@ impl Language {
         }
     }
 
-    /// Name the frames of `trace`, and put them among the native ones; and whether
-    /// some have no place there.
+    /// Name the frames of `trace`, and put them among the native ones. What that
+    /// says of the thread is added to `facts`.
     pub(super) fn merge(
         &mut self,
         trace: &Trace,
         native: Native<'_>,
+        facts: &mut Facts,
         memory: &dyn Memory,
-    ) -> (Vec<Frame>, bool) {
-        let Some(runtime) = &mut self.runtime else { return (native.frames, false) };
+    ) -> Vec<Frame> {
+        let Some(runtime) = &mut self.runtime else { return native.frames };
         let places = self.places.unwrap_or(Places::Lines);
         let managed = runtime.resolve(trace, places, memory);
-        if managed.segments.is_empty() {
-            return (native.frames, false);
-        }
         let mut seeker = Seeker { native: &native, memory, next: 0 };
         let mut segments = Vec::with_capacity(managed.segments.len());
         for segment in managed.segments {
             let within = segment.entry.and_then(|entry| seeker.seek(entry, runtime.as_ref()));
             segments.push(Placed { frames: segment.frames, within });
         }
+        if let Some(Collection::Somewhere { likely }) = trace.collection {
+            let ranges = runtime.collector();
+            let collector = native.frames.iter().rposition(|frame| is_in(frame, ranges));
+            if collector.is_some() || likely && ranges.is_empty() {
+                let at = put_collector(&mut segments, collector, runtime.collector_frame());
+                facts.collects(at);
+            }
+        }
+        if segments.is_empty() {
+            return native.frames;
+        }
         let (merged, unplaced) = merge(&native.frames, &segments);
         // Where the native stack breaks off, the managed frames that are left
         // are what is known of the rest.
         let last = segments.iter().rev().take_while(|segment| segment.within.is_none()).count();
         let expected = if native.is_whole { 0 } else { last };
-        (merged, unplaced > expected)
+        facts.unmerged = unplaced > expected;
+        merged
     }
 
     /// The frames of `trace` with their names, for a thread whose native frames
     /// are not known; `None` if one of them executes what is no code.
-    pub(super) fn managed(&mut self, trace: &Trace, memory: &dyn Memory) -> Option<Vec<Frame>> {
+    pub(super) fn managed(
+        &mut self,
+        trace: &Trace,
+        facts: &mut Facts,
+        memory: &dyn Memory,
+    ) -> Option<Vec<Frame>> {
         let places = self.places.unwrap_or(Places::Lines);
-        let managed = self.runtime.as_mut()?.resolve(trace, places, memory);
+        let runtime = self.runtime.as_mut()?;
+        let managed = runtime.resolve(trace, places, memory);
+        if managed.unreadable {
+            return None;
+        }
+        let collects = trace.collection == Some(Collection::Somewhere { likely: true });
+        let collector = collects.then(|| runtime.collector_frame());
+        if collects {
+            facts.collects(0);
+        }
         let frames = managed.segments.into_iter().flat_map(|segment| segment.frames);
-        (!managed.unreadable).then(|| frames.map(Frame::Managed).collect())
+        Some(collector.into_iter().chain(frames).map(Frame::Managed).collect())
     }
 
     /// What is known of the thread of `trace`, which waits on that futex, if on
@@ -156,9 +184,51 @@ impl Language {
             lock => lock,
         };
         let locals = locals.map(|detail| runtime.locals(trace, detail, memory));
-        let (collecting, locals) = (trace.collecting, locals.unwrap_or_default());
+        let collecting = matches!(trace.collection, Some(Collection::By(_)));
+        let locals = locals.unwrap_or_default();
         Facts { lock, collecting, locals, ..Facts::default() }
     }
+}
+
+/// Put the frame of the collector where the thread has called it, which is the
+/// innermost of all where its native frame is not known; and how many managed
+/// frames are farther in.
+///
+/// ```text
+///   __del__                  managed
+///   _PyEval_Eval…            runs it
+///   finalize_garbage
+///   gc_collect_main          the collector
+///   <gc>                     is put here
+///   make                     managed: began it
+///   _PyEval_Eval…            runs it
+/// ```
+fn put_collector(
+    segments: &mut Vec<Placed>,
+    collector: Option<usize>,
+    frame: Arc<ManagedFrame>,
+) -> usize {
+    let is_inner = |segment: &Placed| {
+        segment.within.zip(collector).is_some_and(|(within, collector)| within <= collector)
+    };
+    let inner = segments.iter().rposition(is_inner).map_or(0, |last| last + 1);
+    let before = segments.iter().take(inner).map(|segment| segment.frames.len()).sum();
+    match segments.get_mut(inner) {
+        Some(caller) => caller.frames.insert(0, frame),
+        // It was called from no managed frame.
+        None => {
+            let within = collector.map(|collector| collector + 1);
+            segments.push(Placed { frames: vec![frame], within });
+        }
+    }
+    before
+}
+
+/// Whether a native frame executes code of `ranges`.
+fn is_in(frame: &Frame, ranges: &[(ModuleId, Range<u64>)]) -> bool {
+    let Frame::Native(frame) = frame else { return false };
+    let at = frame.code.lookup().0;
+    ranges.iter().any(|(module, range)| frame.module == Some(*module) && range.contains(&at))
 }
 
 /// The native frames of a stack.
@@ -221,11 +291,6 @@ impl Seeker<'_> {
     }
 
     fn is_loop(&self, index: usize, runtime: &dyn Runtime) -> bool {
-        let Some(Frame::Native(frame)) = self.native.frames.get(index) else { return false };
-        let at = frame.code.lookup().0;
-        let is_in = |(module, range): &(_, std::ops::Range<u64>)| {
-            frame.module == Some(*module) && range.contains(&at)
-        };
-        runtime.loops().iter().any(is_in)
+        self.native.frames.get(index).is_some_and(|frame| is_in(frame, runtime.loops()))
     }
 }

@@ -183,4 +183,7 @@ pub struct Symbol {
     pub module: Option<String>,
     /// Whether the compiler inlined this function into the next outer one.
     pub inlined: bool,
+    /// Whether it is machine code that was made of a function of a language
+    /// runtime's program, and has that function's name, as Cython makes it.
+    pub compiled: bool,
 }

@@ -14,8 +14,33 @@
 
 use std::path::PathBuf;
 
+use memchr::memmem;
+
 use super::locate::Locator;
-use crate::module::FileBytes;
+use crate::module::{FileBytes, Module};
+
+/// What every module of Cython's has among its strings: the module of Python's
+/// that it notes its errors in.
+const TEXT: &[u8] = b"cython_runtime\0";
+
+/// Under which a module remembers whether Cython has made it.
+const QUESTION: &str = "cython";
+
+/// No more of an image is searched, in bytes: the largest modules known have a
+/// tenth of it.
+const MOST: usize = 64 << 20;
+
+/// Whether an image may be one of Cython's. It is searched once.
+pub(super) fn may_have(module: &Module) -> bool {
+    module.remembered(QUESTION, || {
+        let mut left = MOST;
+        module.contents().any(|bytes| {
+            let bytes = bytes.get(..bytes.len().min(left)).unwrap_or_default();
+            left -= bytes.len();
+            memmem::find(bytes, TEXT).is_some()
+        })
+    })
+}
 
 /// A function of Cython's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -104,6 +104,7 @@ impl Image {
                 line: function.line,
                 module: Some(self.module.name().to_owned()),
                 inlined: number != last,
+                compiled: false,
             });
         }
         symbols
@@ -130,8 +131,9 @@ impl Image {
                 line: Some(line),
                 module,
                 inlined: false,
+                compiled: true,
             },
-            None => Symbol { function: name.whole(), module, ..Symbol::default() },
+            None => Symbol { function: name.whole(), module, compiled: true, ..Symbol::default() },
         })
     }
 
@@ -157,9 +159,13 @@ impl Image {
                 file: found.file,
                 line: found.line,
                 module,
-                inlined: false,
+                ..Symbol::default()
             },
-            None => Symbol { function: self.name(at), module, ..Symbol::default() },
+            None => {
+                let symbol = self.tables().symbols.find(at);
+                let compiled = symbol.is_some_and(|name| self.cython(&name).is_some());
+                Symbol { function: self.name(at), module, compiled, ..Symbol::default() }
+            }
         }
     }
 

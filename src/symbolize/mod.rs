@@ -96,6 +96,13 @@ impl Symbolizer {
         found
     }
 
+    /// Whether the code at an address of an image was made of a function of a
+    /// language runtime's program. Of most images that is known without a look at
+    /// their functions.
+    pub fn is_compiled(&mut self, module: &Arc<Module>, code: CodeAddress) -> bool {
+        cython::may_have(module) && self.image(module, code).iter().any(|symbol| symbol.compiled)
+    }
+
     /// Code in no image: the name that the process gives it in its map, else
     /// `[anon]`.
     pub fn anonymous(&mut self, perf_map: &mut PerfMap, code: CodeAddress) -> Vec<Symbol> {

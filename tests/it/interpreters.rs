@@ -165,6 +165,7 @@ const PROGRAMS: &[(&str, Version)] = &[
     ("births.py", (2, 7)),
     ("chains.py", (2, 7)),
     ("collector.py", (2, 7)),
+    ("finalizers.py", (2, 7)),
     ("becomes.py", (2, 7)),
     ("chains.py", (2, 7)),
     ("interpreters.py", (3, 8)),

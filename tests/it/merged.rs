@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     interpreters::{environment, program, project},
     observer::{Collapsed, run},
-    target::{Target, together},
+    target::{Target, together, until},
 };
 
 /// The versions that have an environment in any case.
@@ -116,4 +116,44 @@ fn native_and_managed_frames_fit_together() {
     }
     assert!(samples >= SAMPLES, "{samples}");
     assert!(unmerged * SAMPLES <= samples, "{unmerged} of {samples}");
+}
+
+/// Functions of Cython's stand where they were called, as those do that the
+/// interpreter runs, and nothing of what lies between.
+#[test]
+fn what_cython_compiled_is_shown_as_python() {
+    let _together = together();
+    let (python, _) = environment("3.11").expect("run tests/environment first");
+    let target = Target::run(program(&python, "cython_caller.py", &[]));
+    let pid = target.number();
+    let of = |text: &str, name: &str| format!("{name} ({})", line(text));
+    let runs = of("return longest(", "Walk.run");
+    let longest = of("visit(number, count)", "longest");
+    for view in [&[][..], &["--no-native"]] {
+        let how = ["record", "-d", "1", "-r", "500", "-f", "raw", "-o", "-", "-p", &pid];
+        let seen = Collapsed::read(&run(&[&how[..], view].concat()).expect(0).stdout);
+        let mut met = 0;
+        for (frames, _) in &seen.stacks {
+            let Some(at) = frames.iter().position(|frame| function(frame) == "visited") else {
+                continue;
+            };
+            assert_eq!(frames[at - 2..at], [runs.clone(), longest.clone()], "{frames:#?}");
+            assert_eq!(function(&frames[at - 3]), "work", "{frames:#?}");
+            met += 1;
+        }
+        assert!(met > 0, "{seen:#?}");
+    }
+    let dumped = until("a dump meets the functions of Cython's", || {
+        let dump = run(&["dump", "-j", "-p", &pid]).expect(0);
+        let dump: Value = serde_json::from_str(&dump.stdout).unwrap();
+        let threads = dump[0]["threads"].as_array().unwrap();
+        let functions = |thread: &Value| -> Vec<String> {
+            let frames = thread["frames"].as_array().unwrap().iter();
+            frames.map(|frame| frame["function"].as_str().unwrap().to_owned()).collect()
+        };
+        let met = |functions: &Vec<String>| functions.contains(&"longest".to_owned());
+        threads.iter().map(functions).find(met)
+    });
+    let at = dumped.iter().position(|function| function == "longest").unwrap();
+    assert_eq!(dumped[at + 1..at + 3], ["Walk.run", "work"], "{dumped:#?}");
 }

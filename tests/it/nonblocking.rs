@@ -42,7 +42,9 @@ fn watch(target: &mut Target) -> Seen {
     let (mut glanced, mut torn) = (0, 0);
     for _ in 0..12 {
         let number = target.number();
-        let mut arguments = vec!["record", "-b", "-d", "2", "-r", "3000", "-f", "collapsed"];
+        // By wall time each look weighs the same. The CPU time of a thread that is
+        // not stopped moves on at the kernel's own ticks alone, a few hundred a second.
+        let mut arguments = vec!["record", "-b", "-i", "-d", "2", "-r", "3000", "-f", "collapsed"];
         arguments.extend(["--nolineno", "-o", "-", "--stats", file.to_str().unwrap(), "-p"]);
         arguments.push(&number);
         let told = Observer::start(first(2, spy(&arguments))).finish().expect(0);
@@ -61,15 +63,20 @@ fn watch(target: &mut Target) -> Seen {
     Seen { stacks: Collapsed { stacks }, counted, glanced, torn }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of samples, and nanoseconds of seconds")]
-fn check_chains(python: &Interpreter) {
-    let version = &python.name;
-    let mut target = Target::run(first(1, python.run("chains.py", &[])));
-    let Seen { stacks, counted, glanced, torn } = watch(&mut target);
-    assert!(glanced >= ENOUGH, "{version}: {glanced}");
-    assert!(torn as f64 <= TORN * glanced as f64, "{version}: {torn} of {glanced} torn");
+/// How often a leaf is called in a turn of a chain: one that is as short as a
+/// look at the thread, and one that is many times as long.
+const SHORT: &str = "40";
+const LONG: &str = "1000";
 
-    // Every stack that is shown is one that the program can have.
+/// Every stack that is shown is one that the program can have.
+#[expect(clippy::cast_precision_loss, reason = "counts of samples")]
+fn watch_chains(python: &Interpreter, calls: &str) -> Seen {
+    let version = &python.name;
+    let mut target = Target::run(first(1, python.run("chains.py", &[calls])));
+    let seen = watch(&mut target);
+    let Seen { stacks, glanced, torn, .. } = &seen;
+    assert!(*glanced >= ENOUGH, "{version}: {glanced}");
+    assert!(*torn as f64 <= TORN * *glanced as f64, "{version}: {torn} of {glanced} torn");
     for (frames, _) in &stacks.stacks {
         let names: Vec<_> = frames.iter().filter_map(|frame| frame.split(' ').next()).collect();
         let inner = names.iter().position(|name| *name == "work").map(|at| &names[at + 1..]);
@@ -89,26 +96,44 @@ fn check_chains(python: &Interpreter) {
             || names.contains(&"converse");
         assert!(fine, "{version}: {frames:?}");
     }
+    seen
+}
 
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of seconds")]
+fn check_shares(python: &Interpreter) {
+    let Seen { stacks, counted, .. } = watch_chains(python, LONG);
     let share = |name| stacks.share(|frame| is_function(frame, name));
     let (a, b) = (share("hot_a"), share("hot_b"));
     let sampled = a / (a + b);
     let whole = (counted["hot_a"] + counted["hot_b"]) as f64;
     let counted = counted["hot_a"] as f64 / whole;
     let fine = (sampled - counted).abs() <= TOLERANCE;
-    assert!(fine, "{version}: counted {counted:.3}, sampled {sampled:.3}");
+    assert!(fine, "{}: counted {counted:.3}, sampled {sampled:.3}", python.name);
+}
+
+/// Those of a few versions, one of each kind of chain of frames.
+fn each(check: impl Fn(&Interpreter)) {
+    for version in [(3, 8), (3, 11), (3, 13), (3, 15)] {
+        match interpreter(version) {
+            Some(python) => check(python),
+            // That those that matter are there is a test of its own.
+            None => eprintln!("skipped: no CPython {version:?}"),
+        }
+    }
 }
 
 #[test]
 fn chains_of_calls_do_not_mix() {
     let _alone = alone();
-    for version in [(3, 8), (3, 11), (3, 13), (3, 15)] {
-        match interpreter(version) {
-            Some(python) => check_chains(python),
-            // That those that matter are there is a test of its own.
-            None => eprintln!("skipped: no CPython {version:?}"),
-        }
-    }
+    each(|python| {
+        watch_chains(python, SHORT);
+    });
+}
+
+#[test]
+fn chains_that_are_long_against_a_look_have_their_shares() {
+    let _alone = alone();
+    each(check_shares);
 }
 
 /// The calls that could stop or change another process, as a witness saw them.

@@ -28,7 +28,6 @@ pub struct Codes {
     class: Option<Address>,
     /// What is kept, in bytes, more or less.
     weight: usize,
-    unreadable: u64,
 }
 
 /// A code object.
@@ -44,7 +43,9 @@ struct Known {
     places: Vec<(Place, Arc<ManagedFrame>)>,
 }
 
-/// By what a code object is known to be the same as before.
+/// By what a code object is known to be the same as before: what it leads to,
+/// and, since the memory of all that is given to others with its own, numbers
+/// that are seldom the same of two, and never from 3.12 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     filename: Address,
@@ -52,6 +53,28 @@ struct Identity {
     qualname: Address,
     lines: Address,
     first_line: i32,
+    local_names: Address,
+    flags: i32,
+    arguments: i32,
+    /// 0 before 3.12.
+    version: u32,
+}
+
+impl Identity {
+    fn of(layout: &Layout, copy: &Struct) -> Option<Self> {
+        let code = &layout.code;
+        Some(Self {
+            filename: copy.get(code.filename).ok()?,
+            name: copy.get(code.name).ok()?,
+            qualname: code.qualname.map_or(Some(Address(0)), |name| copy.get(name).ok())?,
+            lines: copy.get(code.lines).ok()?,
+            first_line: copy.get(code.first_line).ok()?,
+            local_names: copy.get(code.local_names).ok()?,
+            flags: copy.get(code.flags).ok()?,
+            arguments: copy.get(code.arguments).ok()?,
+            version: code.version.map_or(Some(0), |version| copy.get(version).ok())?,
+        })
+    }
 }
 
 /// Of a code object, what must be looked at each time.
@@ -77,22 +100,25 @@ impl Codes {
     ///
     /// Frames that Python's own tracebacks do not show are left out. Where a
     /// code object cannot be read, or is none, the stack is cut: its last
-    /// segment has then no entry, and perhaps no frames.
+    /// segment has then no entry, and perhaps no frames. With a number there is
+    /// a frame that is put before that one of the trace.
     pub fn resolve(
         &mut self,
         layout: &Layout,
-        trace: &Trace,
+        (trace, before): (&Trace, Option<(usize, &Arc<ManagedFrame>)>),
         places: Places,
         memory: &dyn Memory,
     ) -> Managed {
         let mut segments = Vec::new();
         let mut frames = Vec::new();
-        for raw in &trace.frames {
+        for (number, raw) in trace.frames.iter().enumerate() {
+            if let Some((_, frame)) = before.filter(|&(at, _)| at == number) {
+                frames.push(Arc::clone(frame));
+            }
             match self.look(layout, raw, memory) {
                 Some(Look::Shown(place)) => frames.extend(self.frame(raw.code, place, places)),
                 Some(Look::Hidden) => {}
                 None => {
-                    self.unreadable += 1;
                     segments.push(Segment { entry: None, frames });
                     return Managed { segments, unreadable: true };
                 }
@@ -109,7 +135,7 @@ impl Codes {
     }
 
     /// Whether [`Self::resolve`] shows a frame. Not shown is one that has been
-    /// made but has not begun (3.11 and later: its first instructions make
+    /// made but has not begun (3.11 and 3.12: its first instructions make
     /// cells, which can run the collector), and the one from which 3.12 and
     /// later run `__init__`. `None` when its code cannot be read.
     pub fn is_shown(
@@ -119,21 +145,6 @@ impl Codes {
         memory: &dyn Memory,
     ) -> Option<bool> {
         Some(matches!(self.look(layout, raw, memory)?, Look::Shown(_)))
-    }
-
-    /// How often a code object could not be read, or was none.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// How many code objects are kept.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether none was met so far.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
     }
 
     fn look(&mut self, layout: &Layout, raw: &RawFrame, memory: &dyn Memory) -> Option<Look> {
@@ -175,13 +186,7 @@ impl Codes {
                 self.class?;
             }
         }
-        let identity = Identity {
-            filename: copy.get(code.filename).ok()?,
-            name: copy.get(code.name).ok()?,
-            qualname: code.qualname.map_or(Some(Address(0)), |name| copy.get(name).ok())?,
-            lines: copy.get(code.lines).ok()?,
-            first_line: copy.get(code.first_line).ok()?,
-        };
+        let identity = Identity::of(layout, &copy)?;
         if self.known.get(&at).is_none_or(|known| known.identity != identity) {
             self.forget(at);
             let known = Known::read(layout, identity, memory)?;
@@ -287,6 +292,10 @@ fn span(layout: &Layout) -> usize {
         end(code.qualname),
         code.lines.end(),
         code.first_line.end(),
+        code.local_names.end(),
+        code.flags.end(),
+        code.arguments.end(),
+        end(code.version),
         end(code.first_traceable),
         end(code.copies),
     ];

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     memory::{Address, Memory, Plain},
     module::{AddressSpace, Modules},
+    runtime::Detected,
     stack::ModuleId,
 };
 
@@ -43,14 +44,15 @@ pub struct Found {
     pub version: Version,
     /// Its name for a reader, such as `CPython 3.14.0t`.
     pub name: String,
-    /// The image that holds it, and what that is raised by.
-    pub image: (ModuleId, u64),
     /// Where in its `struct pthread` the C library keeps a thread's number.
     pub thread_number: u32,
     /// The interpreter's loop, where it is needed to know which native frame
     /// runs which of Python's (3.10 and older): the image, and addresses as that
     /// counts.
     pub loops: Vec<(ModuleId, Range<u64>)>,
+    /// The collector, where the interpreter itself does not say by which frame it
+    /// was begun: as `loops`; none where it has no symbol.
+    pub collector: Vec<(ModuleId, Range<u64>)>,
     /// What is uncertain: a sentence each.
     pub notes: Vec<String>,
 }
@@ -63,6 +65,13 @@ const LOOPS: [&str; 4] = [
     "PyEval_EvalFrameEx",
     "PyEval_EvalFrameEx.cold",
 ];
+
+/// What collects (3.10 and later, and before that): calls finalizers, and all
+/// else in Python that runs before the end, but for `gc.callbacks` up to 3.12.
+const COLLECTORS: [&str; 2] = ["gc_collect_main", "collect"];
+
+/// Calls those of `gc.callbacks`.
+const CALLBACK: &str = "invoke_gc_callback";
 
 /// What is a variable of its own in 3.6 and older, and known only by its
 /// symbol.
@@ -87,23 +96,7 @@ pub enum LockVariable {
 }
 
 /// What came of looking for an interpreter.
-#[derive(Clone, Debug)]
-pub enum Looked {
-    /// There is one.
-    Found(Box<Found>),
-    /// There is one that cannot be read: why, in a sentence.
-    Unreadable(String),
-    /// There is none, or it is not yet ready.
-    Nothing,
-}
-
-/// Look for an interpreter in a process.
-pub fn find(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Option<Found> {
-    match look(space, modules, memory) {
-        Looked::Found(found) => Some(*found),
-        Looked::Unreadable(_) | Looked::Nothing => None,
-    }
-}
+pub type Looked = Detected<Box<Found>>;
 
 /// Look for an interpreter in a process, and say why it cannot be read.
 pub fn look(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Looked {
@@ -379,20 +372,26 @@ impl Search<'_> {
             Chain::Objects => LOOPS.iter().filter_map(|name| image.module.function(name)).collect(),
             Chain::CFrames { .. } | Chain::Shims { .. } => Vec::new(),
         };
+        let collector = match layout.interpreter.collects_for {
+            Some(_) => Vec::new(),
+            None => image.collector(),
+        };
         // Where the interpreter knows it itself, the C library is not asked.
         let thread_number = match layout.thread.native_thread_id {
             Some(_) => THREAD_NUMBER,
             None => self.thread_number(),
         };
-        let loops = loops.into_iter().map(|range| (image.module.id(), range)).collect();
+        let [loops, collector] = [loops, collector].map(|ranges: Vec<Range<u64>>| {
+            ranges.into_iter().map(|range| (image.module.id(), range)).collect()
+        });
         Looked::Found(Box::new(Found {
             loops,
+            collector,
             layout,
             runtime,
             variables,
             version,
             name: format!("CPython {version}{debug}"),
-            image: (image.module.id(), image.bias),
             thread_number,
             notes: preliminary.into_iter().collect(),
         }))

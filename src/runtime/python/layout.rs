@@ -93,6 +93,8 @@ pub struct InterpreterState {
     pub gil: Gil,
     /// Whether the collector runs.
     pub collecting: Collecting,
+    /// The frame that the collector was begun by, while it runs (3.15).
+    pub collects_for: Option<Field<Address>>,
 }
 
 /// Where the interpreter lock is.
@@ -119,8 +121,11 @@ pub enum Gil {
         last_holder: Field<Address>,
         /// In the lock: whether anybody does.
         locked: Field<i32>,
+        /// In the lock: whether there is one at all, in builds that can do
+        /// without (free-threaded).
+        enabled: Option<Field<i32>>,
     },
-    /// There is none (a free-threaded build).
+    /// There is none (a free-threaded build that does not say where it would be).
     None,
 }
 
@@ -208,8 +213,6 @@ impl Chain {
 pub struct Frames {
     /// How they are chained.
     pub chain: Chain,
-    /// The struct's size in bytes, without variables.
-    pub size: u32,
     /// The next outer frame (`f_back`, `previous`); 0 ends the chain.
     pub previous: Field<Address>,
     /// What it executes. Low bits are tags: mask with [`Self::tag`].
@@ -239,8 +242,6 @@ pub enum Instruction {
 /// `PyCodeObject`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// The struct's size in bytes.
-    pub size: u32,
     /// `co_filename`, a string.
     pub filename: Field<Address>,
     /// `co_name`, a string.
@@ -259,6 +260,8 @@ pub struct Code {
     pub keyword_only: Option<Field<i32>>,
     /// `co_flags`.
     pub flags: Field<i32>,
+    /// `co_version` (3.12 and later): another one for each that was made.
+    pub version: Option<Field<u32>>,
     /// The names of the local variables: a tuple of strings (`co_varnames`, or
     /// `co_localsplusnames` from 3.11 on).
     pub local_names: Field<Address>,
@@ -337,8 +340,11 @@ pub enum InstanceFields {
     Managed311,
     /// As 3.11, one word for both.
     Managed312,
-    /// Values behind the object, dictionary 24 below it (3.13 and later).
-    Inline313,
+    /// Values behind the object (3.13 and later).
+    Inline313 {
+        /// How far below the object the dictionary is: 24, and 8 in free-threaded builds.
+        dictionary: u64,
+    },
 }
 
 /// Strings.

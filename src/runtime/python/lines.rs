@@ -60,11 +60,6 @@ impl Lines {
         Self { rows, first: line(first.into()), end }
     }
 
-    /// Of code whose table is not known: nothing is said but its first line.
-    pub fn unknown(first: i32) -> Self {
-        Self { rows: Vec::new(), first: line(first.into()), end: None }
-    }
-
     /// The place of the instruction at `offset`. Before the first one, where a
     /// frame is that has not begun, it is the line of the definition.
     pub fn at(&self, offset: i64) -> Place {
@@ -323,8 +318,8 @@ mod tests {
         let lines = Lines::decode(LineTable::Signed, &[2, 0xfb, 2, 9], 1);
         assert_eq!([0, 2, 4].map(|offset| at(&lines, offset)), [Some(1), None, Some(5)]);
         assert!(Lines::decode(LineTable::Locations, &[], 1).is_empty());
-        assert_eq!(Lines::unknown(3).at(-1).line, Some(3));
-        assert_eq!(Lines::unknown(3).at(0), Place::default());
+        let unknown = Lines::decode(LineTable::Ranges, &[], 3);
+        assert_eq!((unknown.at(-1).line, unknown.at(0)), (Some(3), Place::default()));
     }
 
     #[test]

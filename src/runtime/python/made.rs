@@ -60,6 +60,7 @@ pub(super) fn layout() -> Layout {
             modules: Field::at(7656),
             gil: Gil::None,
             collecting: Collecting::Unknown,
+            collects_for: None,
         },
         thread: ThreadState {
             next: Field::at(8),
@@ -73,7 +74,6 @@ pub(super) fn layout() -> Layout {
         },
         frame: Frames {
             chain: Chain::Shims { cframe: None, shim: 3 },
-            size: 88,
             previous: Field::at(8),
             code: Field::at(0),
             tag: 7,
@@ -82,7 +82,6 @@ pub(super) fn layout() -> Layout {
             locals: Field::at(80),
         },
         code: Code {
-            size: 208,
             filename: Field::at(112),
             name: Field::at(120),
             qualname: Some(Field::at(128)),
@@ -92,6 +91,7 @@ pub(super) fn layout() -> Layout {
             arguments: Field::at(52),
             keyword_only: Some(Field::at(60)),
             flags: Field::at(48),
+            version: Some(Field::at(92)),
             local_names: Field::at(96),
             local_kinds: Some(Field::at(104)),
             cell_names: None,
@@ -113,7 +113,7 @@ fn objects() -> Objects {
         type_dict: Field::at(288),
         type_base: Field::at(256),
         type_keys: None,
-        fields: InstanceFields::Inline313,
+        fields: InstanceFields::Inline313 { dictionary: 24 },
         text: Text::Compact {
             length: Field::at(16),
             state: Field::at(32),
@@ -146,7 +146,6 @@ pub(super) fn layout_311() -> Layout {
             cframe: CFrame { current_frame: Field::at(8), previous: Field::at(16) },
             is_entry: Field::at(68),
         },
-        size: 72,
         previous: Field::at(48),
         code: Field::at(32),
         tag: 0,
@@ -164,7 +163,6 @@ pub(super) fn layout_old() -> Layout {
     layout.thread.frame = Field::at(24);
     layout.frame = Frames {
         chain: Chain::Objects,
-        size: 456,
         previous: Field::at(24),
         code: Field::at(32),
         tag: 0,

@@ -28,7 +28,9 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
-use super::{Callers, Detail, Detected, Lock, Managed, Places, Runtime, Segment, Trace, Variable};
+use super::{
+    Callers, Collection, Detail, Detected, Lock, Managed, Places, Runtime, Trace, Variable,
+};
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
@@ -39,9 +41,9 @@ use crate::{
 /// Look for an interpreter in a process.
 pub fn detect(space: &mut AddressSpace, modules: &mut Modules, memory: &dyn Memory) -> Detected {
     match detect::look(space, modules, memory) {
-        detect::Looked::Found(found) => Detected::Found(Box::new(Python::new(*found))),
-        detect::Looked::Unreadable(why) => Detected::Unreadable(why),
-        detect::Looked::Nothing => Detected::Nothing,
+        Detected::Found(found) => Detected::Found(Box::new(Python::new(*found))),
+        Detected::Unreadable(why) => Detected::Unreadable(why),
+        Detected::Nothing => Detected::Nothing,
     }
 }
 
@@ -82,6 +84,22 @@ impl Python {
     }
 }
 
+impl Python {
+    /// What is known of the collector, where it may run on the thread of `trace`.
+    fn collection(&self, trace: &Trace, memory: &dyn Memory) -> Option<Collection> {
+        let (threads, state) = (&self.threads, trace.thread);
+        if !threads.is_collecting(state, memory) {
+            return None;
+        }
+        if let Some(frame) = threads.collects_for(state, memory) {
+            let number = trace.frames.iter().position(|raw| raw.at == frame);
+            return number.map(Collection::By);
+        }
+        let likely = trace.lock != Lock::Wanted && threads.may_collect(state, memory);
+        Some(Collection::Somewhere { likely })
+    }
+}
+
 impl Runtime for Python {
     fn name(&self) -> &str {
         &self.found.name
@@ -102,9 +120,14 @@ impl Runtime for Python {
         trace.frames.clear();
         let Some(state) = self.threads.check(thread, memory) else { return false };
         trace.thread = state;
-        trace.cut = walk::trace(&self.found.layout, state, memory, &mut trace.frames);
+        let layout = &self.found.layout;
+        trace.cut = walk::trace(layout, state, memory, &mut trace.frames);
+        for other in self.threads.others(thread, state) {
+            let cut = walk::trace_outer(layout, other, memory, &mut trace.frames);
+            trace.cut = trace.cut.or(cut);
+        }
         trace.lock = self.threads.lock(state, memory);
-        trace.collecting = trace.lock != Lock::Wanted && self.threads.collecting(state, memory);
+        trace.collection = self.collection(trace, memory);
         true
     }
 
@@ -121,16 +144,20 @@ impl Runtime for Python {
         &self.found.loops
     }
 
+    fn collector(&self) -> &[(ModuleId, Range<u64>)] {
+        &self.found.collector
+    }
+
+    fn collector_frame(&self) -> Arc<ManagedFrame> {
+        Arc::clone(&self.collector)
+    }
+
     fn resolve(&mut self, trace: &Trace, places: Places, memory: &dyn Memory) -> Managed {
-        let mut managed = self.codes.resolve(&self.found.layout, trace, places, memory);
-        if trace.collecting {
-            let collector = Arc::clone(&self.collector);
-            match managed.segments.first_mut() {
-                Some(innermost) => innermost.frames.insert(0, collector),
-                None => managed.segments.push(Segment { entry: None, frames: vec![collector] }),
-            }
-        }
-        managed
+        let collector = match trace.collection {
+            Some(Collection::By(frame)) => Some((frame, &self.collector)),
+            Some(Collection::Somewhere { .. }) | None => None,
+        };
+        self.codes.resolve(&self.found.layout, (trace, collector), places, memory)
     }
 
     fn thread_name(&mut self, thread: Tid, memory: &dyn Memory) -> Option<String> {
@@ -147,11 +174,18 @@ impl Runtime for Python {
 
     fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>> {
         let layout = &self.found.layout;
-        let collector = trace.collecting.then(Vec::new);
-        let shown = trace.frames.iter().map_while(|frame| {
-            let shown = self.codes.is_shown(layout, frame, memory)?;
-            Some(shown.then(|| objects::locals(layout, frame, detail, memory)))
-        });
-        collector.into_iter().chain(shown.flatten()).collect()
+        let mut all = Vec::new();
+        for (number, frame) in trace.frames.iter().enumerate() {
+            if trace.collection == Some(Collection::By(number)) {
+                // The collector's frame has none.
+                all.push(Vec::new());
+            }
+            match self.codes.is_shown(layout, frame, memory) {
+                Some(true) => all.push(objects::locals(layout, frame, detail, memory)),
+                Some(false) => {}
+                None => break,
+            }
+        }
+        all
     }
 }

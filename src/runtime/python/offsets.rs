@@ -95,7 +95,7 @@ const V3_15: &[Group] = &[
     TUPLE, LIST, SET, DICT, FLOAT, LONG, BYTES,
     ("unicode_object", &["size", "state", "length", "asciiobject_size",
         "compactunicodeobject_size"]),
-    ("gc", &["size", "collecting"]),
+    ("gc", &["size", "collecting", "frame"]),
 ];
 
 /// The newest minor version whose words are known. Newer ones are read as it.
@@ -104,6 +104,10 @@ pub const NEWEST: u8 = 15;
 /// The largest struct and the farthest field that is believed: several times
 /// `PyInterpreterState`, which is the largest.
 const MAX_SIZE: u64 = 4 << 20;
+
+/// No field of a lock lies farther from its start, in bytes: with all its mutexes
+/// it has little more than 200.
+const LAST_IN_LOCK: u32 = 256;
 
 /// What an interpreter publishes.
 #[derive(Clone, Debug)]
@@ -209,22 +213,30 @@ impl Offsets {
         // The lock of the interpreter's own, which is one of all locks that it
         // may point to: where in it its fields are is the same in all.
         let in_lock = |name| self.offset(GROUP, name)?.checked_sub(lock);
-        let gil = if self.is_free_threaded() {
+        // This one is counted from the lock itself (pycore_debug_offsets.h), where
+        // it is first; it is 0 also in builds that always have one.
+        let enabled = self.offset(GROUP, "gil_runtime_state_enabled");
+        let enabled = enabled.filter(|&at| at <= LAST_IN_LOCK).map(Field::at);
+        let gil = if self.is_free_threaded() && enabled.is_none() {
             Gil::None
         } else {
             Gil::Each {
                 pointer: self.field(GROUP, "ceval_gil")?,
                 last_holder: Field::at(in_lock("gil_runtime_state_holder")?),
                 locked: Field::at(in_lock("gil_runtime_state_locked")?),
+                enabled: enabled.filter(|_| self.is_free_threaded()),
             }
         };
-        let collecting = self.offset(GROUP, "gc")?.checked_add(self.offset("gc", "collecting")?)?;
+        let collector = self.offset(GROUP, "gc")?;
+        let collecting = collector.checked_add(self.offset("gc", "collecting")?)?;
+        let collects_for = self.offset("gc", "frame").and_then(|at| collector.checked_add(at));
         Some(InterpreterState {
             next: self.field(GROUP, "next")?,
             threads_head: self.field(GROUP, "threads_head")?,
             modules: self.field(GROUP, "imports_modules")?,
             gil,
             collecting: Collecting::Interpreter(Field::at(collecting)),
+            collects_for: collects_for.map(Field::at),
         })
     }
 
@@ -254,7 +266,6 @@ impl Offsets {
             // with 4 for the C stack in 3.14 (pycore_frame.h,
             // pycore_interpframe_structs.h).
             chain: Chain::Shims { cframe: None, shim: 3 },
-            size: self.offset(GROUP, "localsplus")?,
             previous: self.field(GROUP, "previous")?,
             code: self.field(GROUP, "executable")?,
             // From 3.14 on it is a `_PyStackRef`, with one bit of tag, and two
@@ -269,9 +280,9 @@ impl Offsets {
     fn code(&self) -> Option<Code> {
         const GROUP: &str = "code_object";
         let arguments = self.offset(GROUP, "argcount")?;
+        let local_names = self.offset(GROUP, "localsplusnames")?;
         let copies = self.field(GROUP, "co_tlbc").filter(|_| self.is_free_threaded());
         Some(Code {
-            size: self.offset(GROUP, "size")?,
             filename: self.field(GROUP, "filename")?,
             name: self.field(GROUP, "name")?,
             qualname: Some(self.field(GROUP, "qualname")?),
@@ -283,7 +294,9 @@ impl Offsets {
             // this order since 3.11 (Include/cpython/code.h).
             keyword_only: Some(Field::at(arguments.checked_add(8)?)),
             flags: Field::at(arguments.checked_sub(4)?),
-            local_names: self.field(GROUP, "localsplusnames")?,
+            // The last of the numbers before them (Include/cpython/code.h).
+            version: Some(Field::at(local_names.checked_sub(4)?)),
+            local_names: Field::at(local_names),
             local_kinds: Some(self.field(GROUP, "localspluskinds")?),
             cell_names: None,
             instructions: Some(self.field(GROUP, "co_code_adaptive")?),
@@ -316,7 +329,11 @@ impl Offsets {
             type_dict: Field::at(beside_name("tp_dictoffset", 264)?),
             type_base: Field::at(beside_name("tp_base", 232)?),
             type_keys: Some(Field::at(keys)),
-            fields: InstanceFields::Inline313,
+            // Before the two words of the collector's, which free-threaded builds
+            // do not have.
+            fields: InstanceFields::Inline313 {
+                dictionary: if self.is_free_threaded() { 8 } else { 24 },
+            },
             text: self.text()?,
             bytes: self.field("bytes_object", "ob_sval")?,
             tuple_items: self.field("tuple_object", "ob_item")?,
@@ -398,9 +415,11 @@ mod tests {
     #[test]
     fn every_version_has_its_words() {
         // Debian's 3.14.8 and 3.15.0, pyenv's 3.13.0: where the last group begins.
-        for (version, start) in [(0x030d_00f0, 568), (0x030e_08f0, 648), (0x030f_00f0, 752)] {
+        for (version, start, words) in
+            [(0x030d_00f0, 568, 2), (0x030e_08f0, 648, 2), (0x030f_00f0, 752, 3)]
+        {
             let piece = published(version, plausible);
-            assert_eq!(piece.bytes.len(), start + 16, "{version:x}");
+            assert_eq!(piece.bytes.len(), start + words * 8, "{version:x}");
             let layout = Offsets::read(RUNTIME, &piece).and_then(|offsets| offsets.layout());
             let Gil::Each { locked, .. } = layout.unwrap().interpreter.gil else { panic!() };
             assert_eq!(locked.offset, 16);
@@ -444,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn free_threaded_builds_have_no_lock() {
+    fn free_threaded_builds_may_have_no_lock() {
         let free = |g: &str, n: &str| match (g, n) {
             ("", "free_threaded") => 1,
             ("pyobject", "ob_type") => 24,
@@ -454,7 +473,14 @@ mod tests {
         for (version, bit) in [(0x030d_00f0, 2), (0x030e_00f0, 8)] {
             let piece = published(version, free);
             let layout = Offsets::read(RUNTIME, &piece).unwrap().layout().unwrap();
-            assert_eq!(layout.interpreter.gil, Gil::None);
+            let Gil::Each { enabled, .. } = layout.interpreter.gil else { panic!() };
+            assert_eq!(enabled, Some(Field::at(116)));
+            let unsaid = |g: &str, n: &str| match n {
+                "gil_runtime_state_enabled" => 300,
+                _ => free(g, n),
+            };
+            let unsaid = Offsets::read(RUNTIME, &published(version, unsaid)).unwrap();
+            assert_eq!(unsaid.layout().unwrap().interpreter.gil, Gil::None);
             assert_eq!(layout.code.copies.is_some(), bit == 8);
             assert_eq!(layout.thread.attachment, Some(Field::at(24 + 8)));
             let Text::Compact { kind_bit, .. } = layout.objects.text else { panic!() };

@@ -35,14 +35,12 @@ pub fn with_traced_references(layout: &Layout) -> Layout {
     let mut layout = layout.clone();
     if layout.frame.chain == Chain::Objects {
         let frame = &mut layout.frame;
-        frame.size += LINKS;
         [&mut frame.previous, &mut frame.code, &mut frame.locals].into_iter().for_each(moved);
         if let Instruction::Bytes(at) | Instruction::Units(at) = &mut frame.instruction {
             moved(at);
         }
     }
     let code = &mut layout.code;
-    code.size += LINKS;
     for field in [&mut code.filename, &mut code.name, &mut code.lines, &mut code.local_names] {
         moved(field);
     }
@@ -136,6 +134,7 @@ static V2_7: Layout = Layout {
         modules: Field::at(16),
         gil: VARIABLE,
         collecting: Collecting::Unknown,
+        collects_for: None,
     },
     thread: ThreadState {
         next: Field::at(0),
@@ -154,7 +153,6 @@ static V2_7: Layout = Layout {
 
 const FRAME_2_7: Frames = Frames {
     chain: Chain::Objects,
-    size: 376,
     previous: Field::at(24),
     code: Field::at(32),
     tag: 0,
@@ -164,7 +162,6 @@ const FRAME_2_7: Frames = Frames {
 };
 
 const CODE_2_7: Code = Code {
-    size: 128,
     filename: Field::at(80),
     name: Field::at(88),
     qualname: None,
@@ -174,6 +171,7 @@ const CODE_2_7: Code = Code {
     arguments: Field::at(16),
     keyword_only: None,
     flags: Field::at(28),
+    version: None,
     local_names: Field::at(56),
     local_kinds: None,
     cell_names: Some([Field::at(72), Field::at(64)]),
@@ -218,6 +216,7 @@ const INTERPRETER_3_6: InterpreterState = InterpreterState {
     modules: Field::at(16),
     gil: VARIABLE,
     collecting: Collecting::Unknown,
+    collects_for: None,
 };
 
 const THREAD_3_6: ThreadState = ThreadState {
@@ -232,7 +231,6 @@ const THREAD_3_6: ThreadState = ThreadState {
 };
 
 const CODE_3_6: Code = Code {
-    size: 144,
     filename: Field::at(96),
     name: Field::at(104),
     lines: Field::at(112),
@@ -281,12 +279,8 @@ static V3_7: Layout = Layout {
 
 const THREAD_3_7: ThreadState = ThreadState { thread_id: Field::at(176), ..THREAD_3_6 };
 
-const FRAME_3_7: Frames = Frames {
-    size: 360,
-    instruction: Instruction::Bytes(Field::at(104)),
-    locals: Field::at(360),
-    ..FRAME_2_7
-};
+const FRAME_3_7: Frames =
+    Frames { instruction: Instruction::Bytes(Field::at(104)), locals: Field::at(360), ..FRAME_2_7 };
 
 static V3_8: Layout = Layout {
     runtime: RuntimeState { interpreters_head: Field::at(32) },
@@ -303,7 +297,6 @@ static V3_8: Layout = Layout {
 };
 
 const CODE_3_8: Code = Code {
-    size: 176,
     filename: Field::at(104),
     name: Field::at(112),
     lines: Field::at(120),
@@ -336,7 +329,6 @@ static V3_10: Layout = Layout {
     interpreter: INTERPRETER_3_9,
     thread: THREAD_3_7,
     frame: Frames {
-        size: 352,
         instruction: Instruction::Units(Field::at(96)),
         locals: Field::at(352),
         ..FRAME_2_7
@@ -353,6 +345,7 @@ static V3_11: Layout = Layout {
         modules: Field::at(888),
         gil: of_runtime(576, 360),
         collecting: Collecting::Interpreter(Field::at(848)),
+        collects_for: None,
     },
     thread: ThreadState {
         thread_id: Field::at(152),
@@ -365,7 +358,6 @@ static V3_11: Layout = Layout {
             cframe: CFrame { current_frame: Field::at(8), previous: Field::at(16) },
             is_entry: Field::at(68),
         },
-        size: 72,
         previous: Field::at(48),
         code: Field::at(32),
         tag: 0,
@@ -378,7 +370,6 @@ static V3_11: Layout = Layout {
 };
 
 const CODE_3_11: Code = Code {
-    size: 192,
     filename: Field::at(112),
     name: Field::at(120),
     qualname: Some(Field::at(128)),
@@ -388,6 +379,7 @@ const CODE_3_11: Code = Code {
     arguments: Field::at(56),
     keyword_only: Some(Field::at(64)),
     flags: Field::at(48),
+    version: None,
     local_names: Field::at(96),
     local_kinds: Some(Field::at(104)),
     cell_names: None,
@@ -413,8 +405,10 @@ static V3_12: Layout = Layout {
             pointer: Field::at(384),
             last_holder: Field::at(8),
             locked: Field::at(16),
+            enabled: None,
         },
         collecting: Collecting::Interpreter(Field::at(312)),
+        collects_for: None,
     },
     thread: ThreadState {
         thread_id: Field::at(136),
@@ -428,7 +422,6 @@ static V3_12: Layout = Layout {
             cframe: Some(CFrame { current_frame: Field::at(0), previous: Field::at(8) }),
             shim: 3,
         },
-        size: 72,
         previous: Field::at(8),
         code: Field::at(0),
         tag: 0,
@@ -437,10 +430,10 @@ static V3_12: Layout = Layout {
         locals: Field::at(72),
     },
     code: Code {
-        size: 200,
         first_line: Field::at(68),
         arguments: Field::at(52),
         keyword_only: Some(Field::at(60)),
+        version: Some(Field::at(92)),
         instructions: Some(Field::at(192)),
         first_traceable: Some(Field::at(176)),
         ..CODE_3_11

@@ -45,26 +45,37 @@ pub fn name(objects: &Objects, at: Address, memory: &dyn Memory) -> Option<Strin
 /// `…` behind them when it has more. `None` when it cannot be read, or is no
 /// string.
 pub fn string(objects: &Objects, at: Address, most: usize, memory: &dyn Memory) -> Option<String> {
-    let units = Units::find(objects, at, memory)?;
-    let kept = units.length.min(most).min(LONGEST / units.size);
-    let mut bytes = vec![0; kept.checked_mul(units.size)?];
-    memory.read(units.data, &mut bytes).ok()?;
-    let mut text = match units.size {
-        1 => bytes.iter().copied().map(char::from).collect(),
-        2 if units.pairs => {
-            let units = bytes.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit));
-            points(char::decode_utf16(units).map(|found| match found {
-                Ok(found) => found.into(),
-                Err(lone) => lone.unpaired_surrogate().into(),
-            }))
-        }
-        2 => points(bytes.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit).into())),
-        _ => points(bytes.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit))),
-    };
-    if kept < units.length {
+    let (characters, all) = characters(objects, at, most, memory)?;
+    let mut text = points(characters.into_iter());
+    if !all {
         text.push('…');
     }
     Some(text)
+}
+
+/// The same as numbers, lone surrogates among them, and whether those are all.
+pub fn characters(
+    objects: &Objects,
+    at: Address,
+    most: usize,
+    memory: &dyn Memory,
+) -> Option<(Vec<u32>, bool)> {
+    let units = Units::find(objects, at, memory)?;
+    let kept = units.length.min(most).min(LONGEST / units.size);
+    let mut bytes = vec![0; kept.checked_mul(units.size)?];
+    if !bytes.is_empty() {
+        memory.read(units.data, &mut bytes).ok()?;
+    }
+    let halves = || bytes.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit));
+    let characters = match units.size {
+        1 => bytes.iter().copied().map(u32::from).collect(),
+        2 if units.pairs => char::decode_utf16(halves())
+            .map(|found| found.map_or_else(|lone| lone.unpaired_surrogate().into(), u32::from))
+            .collect(),
+        2 => halves().map(u32::from).collect(),
+        _ => bytes.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect(),
+    };
+    Some((characters, kept == units.length))
 }
 
 /// The first `most` bytes of a bytes object (`str` of Python 2). `None` when
@@ -72,7 +83,9 @@ pub fn string(objects: &Objects, at: Address, most: usize, memory: &dyn Memory) 
 pub fn bytes(objects: &Objects, at: Address, most: usize, memory: &dyn Memory) -> Option<Bytes> {
     let length = u64::try_from(objects.size.get(memory, at).ok()?).ok()?;
     let mut kept = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(most).min(LONGEST)];
-    memory.read(objects.bytes.of(at), &mut kept).ok()?;
+    if !kept.is_empty() {
+        memory.read(objects.bytes.of(at), &mut kept).ok()?;
+    }
     Some(Bytes { kept, length })
 }
 

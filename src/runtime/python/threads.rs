@@ -139,15 +139,11 @@ impl Threads {
         if hold { self.running(known, memory) } else { None }
     }
 
-    /// Every thread that is in the lists now, and its states, by number.
-    pub fn all(&mut self, memory: &dyn Memory) -> Vec<(Tid, Address)> {
-        self.read_lists(memory);
-        let states = |(tid, known): (&Tid, &Vec<Known>)| {
-            known.iter().map(|known| (*tid, known.state)).collect::<Vec<_>>()
-        };
-        let mut all: Vec<_> = self.known.iter().flat_map(states).collect();
-        all.sort_unstable();
-        all
+    /// The states that `thread` has in other interpreters than the one that it
+    /// runs with `state`, as they were when they were last found or checked.
+    pub fn others(&self, thread: Tid, state: Address) -> impl Iterator<Item = Address> {
+        let known = self.known.get(&thread).map_or(&[][..], Vec::as_slice);
+        known.iter().map(|known| known.state).filter(move |&other| other != state)
     }
 
     /// What could not be read: a sentence each, each said once.
@@ -165,7 +161,7 @@ impl Threads {
     /// far as its state says it: that it waits only 3.15 says.
     pub fn lock(&self, state: Address, memory: &dyn Memory) -> Lock {
         let (_, interpreter, thread) = &self.layout;
-        if interpreter.gil == Gil::None {
+        if !self.has_lock(state, memory) {
             return Lock::Without;
         }
         let says = |flag: i32| flag == 1;
@@ -199,21 +195,24 @@ impl Threads {
     /// The memory of the lock that the thread with this state needs: one that
     /// is blocked on a futex in it waits for the lock.
     pub fn lock_memory(&self, state: Address, memory: &dyn Memory) -> Option<Range<Address>> {
+        if !self.has_lock(state, memory) {
+            return None;
+        }
         let (at, size) = match self.layout.1.gil {
             Gil::Global { absolute: true, .. } => match self.variables.lock? {
                 LockVariable::At(at, size) => (at, size),
                 LockVariable::Behind(variable, size) => (memory.get(variable).ok()?, size),
             },
+            // With `enabled`, and what that is aligned by.
+            Gil::Each { enabled: Some(_), .. } => (self.lock_at(state, memory)?, LOCK_SIZE + 8),
             _ => (self.lock_at(state, memory)?, LOCK_SIZE),
         };
         (at.0 != 0).then(|| at..at.plus(size))
     }
 
-    /// Whether the collector runs on the thread with this state: it does on the
-    /// one that has the lock, or without locks on the only one that was not
-    /// stopped for it. While others run beside the collector it is not said of
-    /// any.
-    pub fn collecting(&self, state: Address, memory: &dyn Memory) -> bool {
+    /// Whether the collector runs in the interpreter of the thread with this
+    /// state, on whichever of its threads.
+    pub fn is_collecting(&self, state: Address, memory: &dyn Memory) -> bool {
         let interpreter = &self.layout.1;
         let flag = match interpreter.collecting {
             Collecting::Interpreter(flag) => {
@@ -225,15 +224,42 @@ impl Threads {
                 self.variables.collecting.and_then(|flag| memory.get::<i32>(flag).ok())
             }
         };
-        let may = || match (interpreter.gil, self.layout.2.attachment) {
-            (Gil::None, Some(attachment)) => {
+        flag == Some(1)
+    }
+
+    /// The frame that the collector was begun by, if it runs and the
+    /// interpreter says so (3.15).
+    pub fn collects_for(&self, state: Address, memory: &dyn Memory) -> Option<Address> {
+        let frame = self.layout.1.collects_for?;
+        frame.get(memory, self.interpreter(state, memory)?).ok().filter(|frame| frame.0 != 0)
+    }
+
+    /// Whether the collector, if it runs, may run on the thread with this state:
+    /// on the one that has the lock, or without locks on the only one that was
+    /// not stopped for it. While others run beside the collector it is not said
+    /// of any.
+    pub fn may_collect(&self, state: Address, memory: &dyn Memory) -> bool {
+        match self.layout.2.attachment.filter(|_| !self.has_lock(state, memory)) {
+            Some(attachment) => {
                 let runs = |state: Address| attachment.get(memory, state) == Ok(ATTACHED);
                 let mut others = self.known.values().flatten().filter(|it| it.state != state);
                 runs(state) && !others.by_ref().take(MAX_OTHERS).any(|it| runs(it.state))
             }
-            _ => self.lock(state, memory) == Lock::Held,
-        };
-        flag == Some(1) && may()
+            None => self.lock(state, memory) == Lock::Held,
+        }
+    }
+
+    /// Whether the interpreter of the thread with this state has a lock:
+    /// free-threaded builds can do with and without.
+    fn has_lock(&self, state: Address, memory: &dyn Memory) -> bool {
+        match self.layout.1.gil {
+            Gil::None => false,
+            Gil::Each { enabled: Some(enabled), .. } => {
+                let lock = self.lock_at(state, memory);
+                lock.is_some_and(|lock| enabled.get(memory, lock).is_ok_and(|flag| flag != 0))
+            }
+            Gil::Each { .. } | Gil::Global { .. } => true,
+        }
     }
 
     fn lock_at(&self, state: Address, memory: &dyn Memory) -> Option<Address> {
@@ -473,13 +499,15 @@ mod tests {
         let mut threads = threads();
         assert_eq!(threads.state(Tid(8), &process), Some(Address(0x4000)));
         assert_eq!(threads.notes().len(), 2);
-        assert_eq!(threads.all(&process).len(), 2);
+        assert_eq!(threads.known.len(), 2);
         assert_eq!(threads.notes(), Vec::<String>::new());
     }
 
     #[test]
     fn numbers_that_no_thread_has_are_none() {
         let process = Process::with(&[(0x3000, 0x4000, 0), (0x4000, u64::MAX - 7, u64::MAX)]);
-        assert_eq!(threads().all(&process), []);
+        let mut threads = threads();
+        assert_eq!(threads.state(Tid(0), &process), None);
+        assert!(threads.known.is_empty());
     }
 }

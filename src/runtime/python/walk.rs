@@ -45,6 +45,42 @@ pub fn trace(
     follow(layout, state, memory, into).err()
 }
 
+/// Append the frames that the thread has in another interpreter as well, whose
+/// `PyThreadState` is at `state`: it has called the one that runs, or both have
+/// called each other. Where frames say where on the stack their loop is, all are
+/// put in that order.
+pub fn trace_outer(
+    layout: &Layout,
+    state: Address,
+    memory: &dyn Memory,
+    into: &mut Vec<RawFrame>,
+) -> Option<Cut> {
+    let before = into.len();
+    let cut = trace(layout, state, memory, into);
+    if into.len() > MOST {
+        into.truncate(MOST);
+        return Some(Cut::TooDeep);
+    }
+    if before == 0 || into.len() == before {
+        return cut;
+    }
+    // The frames of a loop belong together; what has no loop is farthest out.
+    let mut loops: Vec<(Address, Vec<RawFrame>)> = Vec::new();
+    for frames in into.split_inclusive(|frame| frame.entry.is_some()) {
+        let at = match frames.last().and_then(|last| last.entry) {
+            Some(Entry::Within(at)) => at,
+            // Nothing is known of their order.
+            Some(Entry::Holds(_)) => return cut,
+            None => Address(u64::MAX),
+        };
+        loops.push((at, frames.to_vec()));
+    }
+    loops.sort_by_key(|(at, _)| *at);
+    into.clear();
+    into.extend(loops.into_iter().flat_map(|(_, frames)| frames));
+    cut
+}
+
 /// As [`trace`], and where the innermost loop does not lead to the next outer
 /// one, as the structs of loops do.
 ///

@@ -82,14 +82,15 @@ impl Numbers {
             }
             // Nothing of these is in any header.
             Gil::Global { absolute: true, .. } => assert_eq!(head, 0),
-            Gil::Each { pointer, last_holder, locked } => {
+            Gil::Each { pointer, last_holder, locked, enabled } => {
+                assert!(enabled.is_none(), "no interpreter of these is free-threaded");
                 self.add("runtime.interpreters_head", head);
                 self.add("gil.pointer", pointer.offset);
                 self.add("gil.last_holder", last_holder.offset);
                 self.add("gil.locked", locked.offset);
                 self.add("gil.size", size);
             }
-            Gil::None => panic!("no interpreter of these is free-threaded"),
+            Gil::None => panic!("an interpreter has no lock"),
         }
         match interpreter.collecting {
             Collecting::Interpreter(flag) | Collecting::Runtime(flag) => {
@@ -97,6 +98,7 @@ impl Numbers {
             }
             Collecting::Unknown => {}
         }
+        self.maybe("collects_for", interpreter.collects_for.map(|field| field.offset));
     }
 
     fn thread(&mut self, layout: &Layout) {
@@ -123,7 +125,6 @@ impl Numbers {
         if let Chain::CFrames { is_entry, .. } = frame.chain {
             self.add("frame.is_entry", is_entry.offset);
         }
-        self.add("frame.size", frame.size);
         self.add("frame.previous", frame.previous.offset);
         self.add("frame.code", frame.code.offset);
         self.add("frame.locals", frame.locals.offset);
@@ -137,7 +138,6 @@ impl Numbers {
 
     fn code(&mut self, layout: &Layout) {
         let code = &layout.code;
-        self.add("code.size", code.size);
         self.add("code.filename", code.filename.offset);
         self.add("code.name", code.name.offset);
         self.add("code.lines", code.lines.offset);
@@ -149,6 +149,7 @@ impl Numbers {
         for (name, field) in [
             ("code.qualname", code.qualname.map(|field| field.offset)),
             ("code.keyword_only", code.keyword_only.map(|field| field.offset)),
+            ("code.version", code.version.map(|field| field.offset)),
             ("code.local_kinds", code.local_kinds.map(|field| field.offset)),
             ("code.cell_names", cells.map(|[cells, _]| cells)),
             ("code.free_names", cells.map(|[_, free]| free)),

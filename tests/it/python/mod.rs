@@ -1,5 +1,6 @@
 //! Python: every interpreter that the machine has.
 
+mod collector;
 mod dumped;
 mod layouts;
 mod lines;

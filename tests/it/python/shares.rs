@@ -12,13 +12,14 @@ use crate::{
 /// How far a share may be off.
 const TOLERANCE: f64 = 0.03;
 
-/// Fewer samples say nothing, however well they agree.
-const ENOUGH: f64 = 300.0;
+/// So many samples are judged, all at once: a share of a half of as many is off by
+/// 0.8 points by chance alone, and by [`TOLERANCE`] once in 6,000 times, if they
+/// have nothing to do with each other.
+const ENOUGH: f64 = 4000.0;
 
-/// A share of a half of so few samples is off by more than [`TOLERANCE`] now
-/// and then by chance alone, so recordings are added up until it is not: those
-/// of a share that is really off only get surer of it.
-const RECORDINGS: usize = 8;
+/// They are taken in recordings of a second, as many as are needed: on a machine
+/// that does much else it takes more, but not more than so many.
+const RECORDINGS: usize = 16;
 
 /// What a recording showed of itself.
 struct Seen {
@@ -53,7 +54,8 @@ fn counted(
     functions.iter().map(|name| spent(name) / spent("all")).collect()
 }
 
-/// Record until every one of `functions` has the share that the target counted.
+/// Record, and check that every one of `functions` has the share that the target
+/// counted.
 fn agree(
     name: &str,
     mut target: Target,
@@ -62,22 +64,24 @@ fn agree(
 ) -> Collapsed {
     let before = target.ask("report");
     let mut all = Seen { stacks: Collapsed { stacks: Vec::new() }, samples: 0.0, unmerged: 0 };
-    let mut pairs = Vec::new();
     for _ in 0..RECORDINGS {
-        let seen = record(&target, &["-d", "1s", "-r", "1000"]);
+        let seen = record(&target, &["-d", "1s", "-r", "2000"]);
         all.stacks.stacks.extend(seen.stacks.stacks);
         all.samples += seen.samples;
         all.unmerged += seen.unmerged;
-        let told = counted(&before, &target.ask("report"), functions);
-        let shown = functions.iter().map(|name| all.stacks.share_of(|stack| is_in(stack, name)));
-        pairs = told.into_iter().zip(shown).collect();
-        let off = |(told, shown): &(f64, f64)| (told - shown).abs() > TOLERANCE;
-        if all.samples >= ENOUGH && !pairs.iter().any(off) {
-            assert_eq!(all.unmerged, 0, "{name}");
-            return all.stacks;
+        if all.samples >= ENOUGH {
+            break;
         }
     }
-    panic!("{name}: {functions:?}, counted and sampled: {pairs:?} of {} samples", all.samples);
+    let told = counted(&before, &target.ask("report"), functions);
+    assert!(all.samples >= ENOUGH, "{name}: {} samples", all.samples);
+    assert_eq!(all.unmerged, 0, "{name}");
+    for (function, told) in functions.iter().zip(told) {
+        let shown = all.stacks.share_of(|stack| is_in(stack, function));
+        let off = (told - shown).abs();
+        assert!(off <= TOLERANCE, "{name}: {function}: counted {told:.3}, sampled {shown:.3}");
+    }
+    all.stacks
 }
 
 /// Start a program with one thread that runs.

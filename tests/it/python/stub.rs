@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use spy::module::Module;
 
 /// The names that are asked of images when an interpreter is looked for.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "_PyRuntime",
     "_PyThreadState_Current",
     "_Py_NegativeRefcount",
@@ -20,6 +20,9 @@ const NAMES: [&str; 14] = [
     "_PyEval_EvalFrameDefault",
     "_PyEval_EvalFrameDefault.cold",
     "PyEval_EvalFrameEx",
+    "collect",
+    "gc_collect_main",
+    "invoke_gc_callback",
     "_thread_db_pthread_tid",
 ];
 

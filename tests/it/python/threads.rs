@@ -13,7 +13,7 @@ use spy::{
     module::{AddressSpace, Modules},
     process::{LiveMemory, Process},
     runtime::{
-        Lock,
+        Detected, Lock,
         python::{
             detect::{self, Found},
             threads::Threads,
@@ -55,7 +55,10 @@ impl Live {
         let process = Process::open(Pid(self.target.pid())).unwrap();
         let root = self.root.clone().unwrap_or_else(|| process.root());
         let mut space = AddressSpace::new(process.mappings().unwrap(), root);
-        detect::find(&mut space, &mut Modules::default(), &self.memory)
+        match detect::look(&mut space, &mut Modules::default(), &self.memory) {
+            Detected::Found(found) => Some(*found),
+            Detected::Unreadable(_) | Detected::Nothing => None,
+        }
     }
 
     /// The kernel's numbers of its threads.
@@ -71,15 +74,14 @@ impl Live {
         let found = self.find().unwrap_or_else(|| panic!("{name}: not found"));
         assert!(found.name.starts_with(&format!("CPython {version}")), "{name}: {}", found.name);
         let mut threads = Threads::new(&found);
-        let all = threads.all(&self.memory);
-        let numbers: Vec<_> = all.iter().map(|&(number, _)| number).collect();
-        assert_eq!(numbers, self.numbers(), "{name}");
-        for (number, state) in all {
-            assert_eq!(threads.state(number, &self.memory), Some(state), "{name}");
+        for number in self.numbers() {
+            let state = threads.state(number, &self.memory);
+            let state = state.unwrap_or_else(|| panic!("{name}: {number:?} has no state"));
+            assert_eq!(threads.others(number, state).count(), 0, "{name}");
             assert!(threads.interpreter(state, &self.memory).is_some(), "{name}");
             // They wait in system calls, and let go of the lock for that.
             assert_eq!(threads.lock(state, &self.memory), Lock::Without, "{name}");
-            assert!(!threads.collecting(state, &self.memory), "{name}");
+            assert!(!threads.is_collecting(state, &self.memory), "{name}");
         }
         assert_eq!(threads.state(Tid(i32::MAX), &self.memory), None, "{name}");
         assert_eq!(threads.notes(), Vec::<String>::new(), "{name}");
@@ -121,18 +123,18 @@ fn the_thread_that_runs_has_the_lock() {
         let live = Live::start(interpreter.command("spinners.py"));
         let found = live.find().unwrap();
         let mut threads = Threads::new(&found);
-        let all = threads.all(&live.memory);
+        let states = live.numbers().into_iter().filter_map(|it| threads.state(it, &live.memory));
+        let all: Vec<_> = states.collect();
         assert_eq!(all.len(), 3, "{}", interpreter.name);
         let mut held = 0;
         for _ in 0..2000 {
-            let with_lock =
-                |&&(_, state): &&(Tid, Address)| threads.lock(state, &live.memory) == Lock::Held;
+            let with_lock = |&&state: &&Address| threads.lock(state, &live.memory) == Lock::Held;
             held += all.iter().filter(with_lock).count();
         }
         // Most looks meet one holder; a few meet a switch, or none.
         assert!((1000..=3000).contains(&held), "{}: {held}", interpreter.name);
         let ranges: Vec<_> =
-            all.iter().map(|&(_, state)| threads.lock_memory(state, &live.memory)).collect();
+            all.iter().map(|&state| threads.lock_memory(state, &live.memory)).collect();
         let first = ranges[0].clone();
         assert!(ranges.iter().all(|range| *range == first), "{}", interpreter.name);
         assert!(first.is_some(), "{}", interpreter.name);
@@ -331,8 +333,7 @@ fn the_state_of_the_interpreter_that_runs_is_taken() {
         let mut threads = Threads::new(&found);
         let main = Tid(live.target.pid());
         let state = threads.state(main, &live.memory).unwrap();
-        let all = threads.all(&live.memory);
-        assert_eq!(all.len(), 2, "{}: {all:?}", interpreter.name);
+        assert_eq!(threads.others(main, state).count(), 1, "{}", interpreter.name);
         // The newest interpreter is the first of the list.
         let head = found.layout.runtime.interpreters_head.get(&live.memory, found.runtime);
         let running = threads.interpreter(state, &live.memory);

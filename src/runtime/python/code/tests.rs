@@ -45,7 +45,7 @@ fn frame(code: u64, instruction: u64, entry: Option<Entry>) -> RawFrame {
 
 fn named(codes: &mut Codes, layout: &Layout, frames: &[RawFrame], made: &Made) -> Managed {
     let trace = Trace { frames: frames.to_vec(), ..Trace::default() };
-    codes.resolve(layout, &trace, Places::Lines, made)
+    codes.resolve(layout, (&trace, None), Places::Lines, made)
 }
 
 fn short(managed: &Managed) -> Vec<String> {
@@ -76,7 +76,7 @@ fn frames_are_named_and_put_into_segments() {
     let managed = named(&mut codes, &layout(), &frames, &made);
     let wanted = ["Class.inner app.py:10 < Class.outer app.py:21 |", "Class.outer app.py:22"];
     assert_eq!(short(&managed), wanted);
-    assert_eq!((codes.len(), codes.unreadable()), (2, 0));
+    assert_eq!((codes.known.len(), managed.unreadable), (2, false));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn columns_are_told_apart_only_where_they_are_wanted() {
     let trace = Trace { frames: vec![frame(0x1000, 0x1000 + 202, ENTRY)], ..Trace::default() };
     let mut codes = Codes::default();
     for (places, columns) in [(Places::Columns, Some((5, 9))), (Places::Lines, None)] {
-        let managed = codes.resolve(&layout(), &trace, places, &made);
+        let managed = codes.resolve(&layout(), (&trace, None), places, &made);
         let found = &managed.segments[0].frames[0];
         assert_eq!((found.line, found.columns), (Some(11), columns));
     }
@@ -99,9 +99,9 @@ fn a_frame_met_again_costs_one_read_and_nothing_new() {
     let trace = Trace { frames: vec![frame(0x1000, 0x1000 + 202, ENTRY)], ..Trace::default() };
     let memory = Counted { made: &made, reads: Cell::new(0) };
     let mut codes = Codes::default();
-    let first = codes.resolve(&layout(), &trace, Places::Lines, &memory);
+    let first = codes.resolve(&layout(), (&trace, None), Places::Lines, &memory);
     memory.reads.set(0);
-    let again = codes.resolve(&layout(), &trace, Places::Lines, &memory);
+    let again = codes.resolve(&layout(), (&trace, None), Places::Lines, &memory);
     assert_eq!(memory.reads.get(), 1);
     assert!(Arc::ptr_eq(&first.segments[0].frames[0], &again.segments[0].frames[0]));
 }
@@ -119,7 +119,7 @@ fn an_address_that_comes_to_mean_another_function_is_read_anew() {
     assert_eq!(short(&named(&mut codes, &layout(), &frames, &made)), ["Class.old app.py:30 |"]);
     made.word(0x1000 + 128, 0x6000).text(0x6000, 1, true, b"new");
     assert_eq!(short(&named(&mut codes, &layout(), &frames, &made)), ["new app.py:30 |"]);
-    assert_eq!(codes.len(), 1);
+    assert_eq!(codes.known.len(), 1);
     assert!(codes.weight < weight, "the old one's weight is gone: {weight}");
 }
 
@@ -134,13 +134,13 @@ fn what_is_no_code_object_cuts_the_stack() {
     for bad in [0x2000, 0x3000, 0, u64::MAX] {
         let bad = frame(bad, 0, ENTRY);
         let managed = named(&mut codes, &layout(), &[good, bad, good], &made);
+        assert!(managed.unreadable);
         assert_eq!(short(&managed), ["Class.f app.py:10"]);
         // At the beginning of a segment.
         let end = RawFrame { entry: ENTRY, ..good };
         let managed = named(&mut codes, &layout(), &[end, bad], &made);
         assert_eq!(short(&managed), ["Class.f app.py:10 |", ""]);
     }
-    assert_eq!(codes.unreadable(), 8);
     // Nor is a type believed to be that of code by being the first.
     let mut codes = Codes::default();
     let managed = named(&mut codes, &layout(), &[frame(0x2000, 0, ENTRY), good], &made);
@@ -220,7 +220,7 @@ fn not_more_is_kept_than_is_allowed() {
     codes.weight = Codes::HEAVIEST;
     let managed = named(&mut codes, &layout(), &frames, &made);
     assert_eq!(short(&managed), ["Class.f app.py:10 < Class.g app.py:20 |"]);
-    assert_eq!(codes.len(), 1);
+    assert_eq!(codes.known.len(), 1);
     assert!(codes.weight < 4096);
 }
 
@@ -240,7 +240,7 @@ fn damaged_code_objects_do_no_harm() {
         let (mut layout, at) = (layout_311(), random.u64(0x10c0..0x10e0));
         layout.code.copies = Some(Field::at(184));
         let trace = Trace { frames: vec![frame(0x1000, at, ENTRY)], ..Trace::default() };
-        let managed = Codes::default().resolve(&layout, &trace, Places::Columns, &made);
+        let managed = Codes::default().resolve(&layout, (&trace, None), Places::Columns, &made);
         assert!(managed.segments.len() <= 1);
         shown += managed.segments.iter().map(|segment| segment.frames.len()).sum::<usize>();
     }

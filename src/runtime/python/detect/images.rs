@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 
 use memchr::memmem;
 
-use super::super::offsets;
+use super::{super::offsets, CALLBACK, COLLECTORS};
 use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Module, Modules, Place},
@@ -87,6 +87,16 @@ impl Loaded {
 
     pub(super) fn defined(&self, name: &str) -> Option<Address> {
         Some(Address(self.module.defined(name)?).plus(self.bias))
+    }
+
+    /// The functions that collect garbage, if it is known which do.
+    pub(super) fn collector(&self) -> Vec<Range<u64>> {
+        let mut collectors = COLLECTORS.iter().map(|name| self.module.variants(name));
+        let mut found = collectors.find(|found| !found.is_empty()).unwrap_or_default();
+        if !found.is_empty() {
+            found.extend(self.module.variants(CALLBACK));
+        }
+        found
     }
 
     /// Where a section begins.

@@ -169,7 +169,7 @@ fn pair(reader: &Reader<'_>, keys: Entries, values: Address) -> Option<Vec<(Addr
             order.reverse();
             (values, Some(order))
         }
-        InstanceFields::Inline313 => {
+        InstanceFields::Inline313 { .. } => {
             let (room, used) = (reader.get::<u8>(values)?, reader.get::<u8>(values.plus(1))?);
             let start = values.plus(8);
             let order = start.plus(u64::from(room) * 8);

@@ -1,7 +1,7 @@
 //! The fields of an instance, wherever its version of Python keeps them.
 
 use super::{
-    super::layout::{Gil, InstanceFields},
+    super::layout::InstanceFields,
     dict::{self, Items},
     reader::{Class, Reader},
 };
@@ -18,9 +18,11 @@ pub(super) fn of<'a>(reader: &'a Reader<'a>, at: Address, class: &Class) -> Opti
     if form == InstanceFields::Dictionary || !class.has(MANAGED_DICT) {
         return in_dictionary(reader, at, class);
     }
-    // Before the two words of the collector's, which free-threaded builds do
-    // not have (`MANAGED_DICT_OFFSET`, Include/internal/pycore_object.h).
-    let below = if reader.layout.interpreter.gil == Gil::None { 8 } else { 24 };
+    // `MANAGED_DICT_OFFSET` (Include/internal/pycore_object.h).
+    let below = match form {
+        InstanceFields::Inline313 { dictionary } => dictionary,
+        _ => 24,
+    };
     let word: Address = reader.get(Address(at.0.wrapping_sub(below)))?;
     match form {
         InstanceFields::Managed311 => {
@@ -33,7 +35,7 @@ pub(super) fn of<'a>(reader: &'a Reader<'a>, at: Address, class: &Class) -> Opti
         InstanceFields::Managed312 if word.0 & 1 == 1 => {
             return shared(reader, class, word.plus(1));
         }
-        InstanceFields::Inline313 if word.0 == 0 && class.has(INLINE_VALUES) => {
+        InstanceFields::Inline313 { .. } if word.0 == 0 && class.has(INLINE_VALUES) => {
             let values = at.plus(u64::try_from(class.size).ok()?);
             // The fourth byte says whether they are in use.
             let valid: u8 = reader.get(values.plus(3))?;

@@ -402,15 +402,28 @@ impl<'a> Show<'a> {
             return Ok(());
         }
         let reader = self.reader;
-        for (number, (key, value)) in dict::items(reader, at).enumerate() {
-            if number > 0 {
+        let mut left = used;
+        for (key, value) in dict::items(reader, at) {
+            if left != used {
                 self.write(", ")?;
             }
             self.object(key)?;
             self.write(": ")?;
             self.object(value)?;
+            left = left.saturating_sub(1);
         }
+        self.missing(left, used)?;
         self.leave(&DICTS)
+    }
+
+    /// Say that a container of `used` members has `left` that were not found:
+    /// they cannot be read, or are too many.
+    fn missing(&mut self, left: i64, used: i64) -> Written {
+        match left {
+            ..=0 => Ok(()),
+            _ if left == used => self.write("..."),
+            _ => self.write(", ..."),
+        }
     }
 
     fn set(&mut self, at: Address, frozen: bool) -> Option<Written> {
@@ -426,13 +439,18 @@ impl<'a> Show<'a> {
         if used == 0 {
             return Some(self.write(brackets.empty));
         }
-        Some(self.members(at, table, u64::try_from(mask).ok()?, brackets))
+        Some(self.members(at, (table, u64::try_from(mask).ok()?, used), brackets))
     }
 
     /// The members of a set: its table has `mask` places and one more, each a
     /// key and its hash (`setentry`, Include/setobject.h; the other way round
     /// in 2.7).
-    fn members(&mut self, at: Address, table: Address, mask: u64, brackets: &Brackets) -> Written {
+    fn members(
+        &mut self,
+        at: Address,
+        (table, mask, used): (Address, u64, i64),
+        brackets: &Brackets,
+    ) -> Written {
         /// The hash of a place whose key was removed. No key has it. In 2.7
         /// the key tells it: a string of its own.
         const REMOVED: u64 = u64::MAX;
@@ -442,14 +460,14 @@ impl<'a> Show<'a> {
             return Ok(());
         }
         let old = self.is_old();
-        let mut first = true;
+        let mut left = used;
         for start in (0..=mask).step_by(CHUNK) {
             let count = usize::try_from(mask - start).unwrap_or(CHUNK).saturating_add(1).min(CHUNK);
             let place = table.plus(start.wrapping_mul(16));
             let Some(words) = self.reader.addresses(place, count * 2) else { break };
             for pair in words.chunks_exact(2) {
-                let &[left, right] = pair else { continue };
-                let (key, hash) = if old { (right, left) } else { (left, right) };
+                let &[first, second] = pair else { continue };
+                let (key, hash) = if old { (second, first) } else { (first, second) };
                 let removed = match old {
                     true => key.0 != 0 && self.reader.is_name(key, "<dummy key>"),
                     false => hash.0 == REMOVED,
@@ -457,12 +475,14 @@ impl<'a> Show<'a> {
                 if key.0 == 0 || removed {
                     continue;
                 }
-                if !std::mem::take(&mut first) {
+                if left != used {
                     self.write(", ")?;
                 }
                 self.object(key)?;
+                left = left.saturating_sub(1);
             }
         }
+        self.missing(left, used)?;
         self.leave(brackets)
     }
 

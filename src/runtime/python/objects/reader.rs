@@ -4,11 +4,11 @@ use std::{cell::RefCell, rc::Rc};
 
 use rustc_hash::FxHashMap;
 
-use super::super::layout::{Field, Integer, Layout, Text};
-use crate::memory::{Address, Memory, Plain};
-
-/// The longest name of a type, in bytes. Longer ones are cut.
-const LONGEST_TYPE_NAME: usize = 128;
+use super::super::{
+    layout::{Field, Integer, Layout, Text},
+    text,
+};
+use crate::memory::{Address, Fault, Memory, Plain};
 
 /// Reads the target's objects: at most so many times, each type once.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
 
     fn read_class(&self, at: Address) -> Option<Class> {
         let objects = &self.layout.objects;
-        let name = self.c_string(self.field(objects.type_name, at)?)?;
+        let name = text::type_name(objects, at, self).filter(|name| !name.is_empty())?;
         Some(Class {
             at,
             name,
@@ -183,64 +183,18 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Read up to the first zero. A string may end just before memory that
-    /// cannot be read, so no read crosses into a page that need not be there.
-    fn c_string(&self, at: Address) -> Option<String> {
-        const PAGE: u64 = 4096;
-        let mut bytes = Vec::new();
-        while bytes.len() < LONGEST_TYPE_NAME {
-            let next = at.plus(bytes.len() as u64);
-            let here = usize::try_from(PAGE - next.0 % PAGE).ok()?;
-            let part = self.bytes(next, here.min(LONGEST_TYPE_NAME - bytes.len()))?;
-            if let Some(end) = part.iter().position(|byte| *byte == 0) {
-                bytes.extend_from_slice(part.get(..end)?);
-                break;
-            }
-            bytes.extend(part);
-        }
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// The first `most` characters of the string at `at` (of 2.7: of a
     /// `unicode`), and whether those are all.
     pub fn characters(&self, at: Address, most: usize) -> Option<(Vec<u32>, bool)> {
-        let (data, unit, length) = match self.layout.objects.text {
-            Text::Compact { length, state, kind_bit, ascii, compact, data } => {
-                let state: u32 = self.field(state, at)?;
-                let bits = |from: u32, mask: u32| state.checked_shr(from).unwrap_or(0) & mask;
-                let (is_compact, is_ascii) = (bits(kind_bit + 3, 1) == 1, bits(kind_bit + 4, 1));
-                let start = match (is_compact, is_ascii) {
-                    (true, 1) => at.plus(ascii.into()),
-                    (true, _) => at.plus(compact.into()),
-                    (false, _) => self.field(data?, at)?,
-                };
-                (start, bits(kind_bit, 7) as usize, self.field(length, at)?)
-            }
-            Text::Wide { length, data, unit } => {
-                (self.field(data, at)?, unit as usize, self.field(length, at)?)
-            }
-        };
-        let length = usize::try_from(length).ok()?;
-        let wide = matches!(self.layout.objects.text, Text::Wide { .. });
-        let bytes = self.bytes(data, length.min(most).checked_mul(unit)?)?;
-        let characters = match unit {
-            1 => bytes.iter().map(|byte| u32::from(*byte)).collect(),
-            2 => {
-                let units = bytes.chunks_exact(2).filter_map(u16::decode);
-                if wide { join(units) } else { units.map(u32::from).collect() }
-            }
-            4 => bytes.chunks_exact(4).filter_map(u32::decode).collect(),
-            _ => return None,
-        };
-        Some((characters, length <= most))
+        text::characters(&self.layout.objects, at, most, self)
     }
 
     /// The first `most` bytes of the bytes at `at` (of 2.7: of a `str`), and
     /// whether those are all.
     pub fn octets(&self, at: Address, most: usize) -> Option<(Vec<u8>, bool)> {
-        let length = usize::try_from(self.size(at)?).ok()?;
-        let bytes = self.bytes(self.layout.objects.bytes.of(at), length.min(most))?;
-        Some((bytes, length <= most))
+        let bytes = text::bytes(&self.layout.objects, at, most, self)?;
+        let all = !bytes.is_cut();
+        Some((bytes.kept, all))
     }
 
     /// Where the value of the integer at `at` is.
@@ -294,17 +248,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The text of a name: a string, or the bytes that names are in 2.7; at
-    /// most `most` characters.
+    /// The text of a name: a string, or the bytes that names are in 2.7; of a
+    /// longer one `most` characters and `…`.
     pub fn name(&self, at: Address, most: usize) -> Option<String> {
-        if matches!(self.layout.objects.text, Text::Wide { .. })
-            && self.class_of(at)?.has(super::BYTES)
-        {
-            return Some(String::from_utf8_lossy(&self.octets(at, most)?.0).into_owned());
+        let objects = &self.layout.objects;
+        if matches!(objects.text, Text::Wide { .. }) && self.class_of(at)?.has(super::BYTES) {
+            return text::bytes(objects, at, most, self).map(|bytes| text::utf8(&bytes));
         }
-        let (characters, _) = self.characters(at, most)?;
-        let letter = |unit| char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-        Some(characters.into_iter().map(letter).collect())
+        text::string(objects, at, most, self)
     }
 
     /// Whether the object at `at` is the name `expected`, which is ASCII. One
@@ -332,10 +283,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Join the halves of surrogate pairs, as a build of 2.7 with units of two
-/// bytes shows them.
-fn join(units: impl Iterator<Item = u16>) -> Vec<u32> {
-    char::decode_utf16(units)
-        .map(|letter| letter.map_or_else(|half| half.unpaired_surrogate().into(), u32::from))
-        .collect()
+/// What is read through it counts.
+impl Memory for Reader<'_> {
+    fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+        self.spend().ok_or(Fault { at, len: into.len() })?;
+        self.memory.0.read(at, into)
+    }
 }
