@@ -69,6 +69,8 @@ pub(super) struct Facts {
     pub(super) greenlet: Option<String>,
     /// Whether some of its managed frames have no place among the native ones.
     pub(super) unmerged: bool,
+    /// Whether what one of its managed frames executes could not be read.
+    pub(super) unreadable: bool,
     /// The local variables of its managed frames, if they are wanted.
     pub(super) locals: Vec<Vec<Variable>>,
 }
@@ -94,6 +96,10 @@ pub(super) enum Examined {
     /// It has run meanwhile, and must be stopped.
     Ran,
 }
+
+/// A thread is stopped so often again for one sample, because a function of its
+/// could not be named. Those that could are known then.
+const AGAIN: u32 = 3;
 
 /// Mappings are not read again sooner than this after a stack that led out of
 /// them.
@@ -285,6 +291,12 @@ impl Engine {
                 self.give_back(copied);
                 continue;
             }
+            // What was read for the first time was read after that look, and may
+            // have gone since.
+            if facts.unreadable && watched.seen != watched.gate.schedule().ok()? {
+                self.give_back(copied);
+                return None;
+            }
             // What a managed frame is recognised by can be in a register, too.
             let unknown = stack.end == End::UnknownRegister || facts.unmerged;
             let sample = Sample { state, registers: *registers, copied, stack, facts };
@@ -293,7 +305,8 @@ impl Engine {
     }
 
     /// Unwind what a stop has brought. `None` when it was not enough: the
-    /// thread is to be stopped again, for a deeper copy.
+    /// thread is to be stopped again, for a deeper copy, or because what a
+    /// function is called was gone before it could be read.
     pub(super) fn finish(
         &mut self,
         watched: &mut Watched,
@@ -315,6 +328,14 @@ impl Engine {
             self.give_back(copied);
             return None;
         }
+        // Functions that are met for the first time are named after the stop. The
+        // code of a module goes when the module was imported.
+        if facts.unreadable && !partial && watched.unreadable < AGAIN {
+            watched.unreadable += 1;
+            self.give_back(copied);
+            return None;
+        }
+        watched.unreadable = 0;
         Some(Sample { state: State::Running, registers, copied, stack, facts })
     }
 

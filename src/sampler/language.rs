@@ -119,6 +119,7 @@ impl Language {
         let Some(runtime) = &mut self.runtime else { return native.frames };
         let places = self.places.unwrap_or(Places::Lines);
         let managed = runtime.resolve(trace, places, memory);
+        facts.unreadable = managed.unreadable;
         let mut seeker = Seeker { native: &native, memory, next: 0 };
         let mut segments = Vec::with_capacity(managed.segments.len());
         for segment in managed.segments {

@@ -51,6 +51,9 @@ pub(super) struct Watched {
     pub(super) has_given_name: bool,
     /// How often it was counted.
     pub(super) samples: u64,
+    /// How often it was stopped in vain for one sample, because a function could
+    /// not be named.
+    pub(super) unreadable: u32,
     /// What it did when it was last counted.
     pub(super) last: Option<State>,
 }
@@ -175,6 +178,7 @@ impl Watched {
             inner: tid,
             has_given_name: false,
             samples: 0,
+            unreadable: 0,
             last: None,
         }
     }
