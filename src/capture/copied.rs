@@ -197,8 +197,8 @@ pub struct CopiedMemory<'a> {
     /// After this nothing is read that was not copied.
     deadline: Option<Instant>,
     is_late: Cell<bool>,
-    /// Whether what may be the thread's own stack is read, too.
-    anywhere: bool,
+    /// Where the thread's own stack ends, at most.
+    stack_end: Address,
     working: RefCell<&'a mut WorkingSet>,
 }
 
@@ -207,7 +207,7 @@ impl<'a> CopiedMemory<'a> {
     pub fn new(copied: &'a Copied, live: &'a LiveMemory, working: &'a mut WorkingSet) -> Self {
         let working = RefCell::new(working);
         let (late, is_late) = (RefCell::default(), Cell::default());
-        Self { copied, live, late, deadline: None, is_late, anywhere: false, working }
+        Self { copied, live, late, deadline: None, is_late, stack_end: Address(u64::MAX), working }
     }
 
     /// The same, for as long as there is time.
@@ -220,7 +220,14 @@ impl<'a> CopiedMemory<'a> {
     /// the copy may be the stack, or anything else.
     #[must_use]
     pub fn anywhere(self) -> Self {
-        Self { anywhere: true, ..self }
+        self.with_stack_until(Address(0))
+    }
+
+    /// The same, where it is known that the stack goes on to `end` at most: what
+    /// lies above is of something else.
+    #[must_use]
+    pub fn with_stack_until(self, end: Address) -> Self {
+        Self { stack_end: end, ..self }
     }
 
     /// Whether something was not read because there was no more time.
@@ -231,7 +238,7 @@ impl<'a> CopiedMemory<'a> {
     /// Whether a read that failed at `at` would have succeeded with a deeper
     /// copy.
     pub fn was_too_short(&self, at: Address) -> bool {
-        self.copied.is_beyond(at)
+        at < self.stack_end && self.copied.is_beyond(at)
     }
 
     /// The blocks that the copy did not hold and that were read instead.
@@ -291,7 +298,7 @@ impl Memory for CopiedMemory<'_> {
             self.working.borrow_mut().touch(at.plus((into.len() as u64).saturating_sub(1)));
             return Ok(());
         }
-        if !self.anywhere && self.copied.is_beyond(at) {
+        if self.was_too_short(at) {
             return Err(Fault { at, len: into.len() });
         }
         self.read_late(at, into)

@@ -339,6 +339,14 @@ impl Engine {
         Some(Sample { state: State::Running, registers, copied, stack, facts })
     }
 
+    /// Where the mapping ends that the stack lies in. What lies above it, such as
+    /// the images that are mapped behind a thread's stack, is none of it.
+    fn end_of_stack(&self, registers: &Registers) -> Address {
+        let sp = registers.get(Architecture::HOST.sp()).map(Address);
+        let space = self.unwinder.space();
+        sp.and_then(|sp| space.mapping(sp)).map_or(Address(u64::MAX), |mapping| mapping.range.end)
+    }
+
     /// Unwind, and add to `copied` what was read beside it; and whether the
     /// copy ended before the stack did.
     fn unwind(
@@ -351,7 +359,8 @@ impl Engine {
         let mut again = true;
         loop {
             let mut frames = Vec::new();
-            let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working);
+            let memory = CopiedMemory::new(copied, &self.memory, &mut watched.working)
+                .with_stack_until(self.end_of_stack(registers));
             let mut wanted = match &watched.trace {
                 Some(_) => self.language.wanted(&mut self.extents),
                 None => Wanted::Code,

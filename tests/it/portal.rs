@@ -192,7 +192,7 @@ fn shares_are_those_that_the_portal_counts() {
         let portal = Portal::start(&python, class, 1, "hash");
         let visitors = portal.visit(4, "history,register,report,history,history");
         let before = portal.counts();
-        let (_, seen) = record(&portal, &["-d", "6", "-r", "200"]);
+        let (_, seen) = record(&portal, &["-d", "6", "-r", "1000"]);
         let after = portal.counts();
         visitors.leave();
         sees(&seen, HASHING);

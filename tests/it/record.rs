@@ -290,3 +290,21 @@ fn agrees(stats: &Value) {
         (number(stats, "/cpu_seconds/kernel"), number(stats, "/cpu_seconds/sampled"));
     assert!(sampled > 0.85 * kernel && sampled < 1.02 * kernel, "{stats:#}");
 }
+
+/// The vdso lies not far above the stacks of threads, and is no part of them.
+#[test]
+fn the_vdso_is_named_in_every_thread() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let number = target.number();
+    let told = run(&["record", "-p", &number, "-d", "2", "-r", "500", "-f", "raw", "-o", "-"]);
+    let seen = Collapsed::read(&told.expect(0).stdout);
+    let is_clock = |frame: &String| frame.contains("__clock_gettime");
+    let called: Vec<_> = seen
+        .stacks
+        .iter()
+        .filter_map(|(stack, _)| stack.get(stack.iter().position(is_clock)? + 1))
+        .collect();
+    assert!(!called.is_empty(), "{seen:#?}");
+    assert!(called.iter().all(|frame| frame.ends_with("([vdso])")), "{called:#?}");
+}

@@ -373,8 +373,10 @@ fn each_line_of_json_is_an_object() {
     let functions = last["functions"].as_array().unwrap();
     let hot = functions.iter().find(|it| it["function"] == HOT).unwrap();
     let share = |key: &str| hot[key].as_f64().unwrap();
-    assert!(share("self") > 0.0 && share("self") <= share("total") + 0.001, "{hot}");
+    assert!(share("total") > 0.0 && share("self") <= share("total") + 0.001, "{hot}");
     assert!(share("total") <= 1.0, "{hot}");
+    let own: f64 = functions.iter().map(|it| it["self"].as_f64().unwrap()).sum();
+    assert!((own - 1.0).abs() < 0.001, "{functions:#?}");
     assert!(last["watched_seconds"].as_f64() > lines[0]["watched_seconds"].as_f64());
     assert_eq!((&last["ended"], &last["gil"]), (&Value::Null, &Value::Null));
     assert_eq!(last["who"], target.number());
