@@ -291,6 +291,10 @@ pub(super) struct Dump {
     #[arg(short = 'b', long, conflicts_with = "native")]
     pub(super) nonblocking: bool,
 
+    /// Show the threads alone, and no greenlets that none of them runs
+    #[arg(long)]
+    pub(super) no_parked: bool,
+
     /// Show the whole paths of source files
     #[arg(long)]
     pub(super) full_filenames: bool,

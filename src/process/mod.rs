@@ -4,6 +4,7 @@ pub mod access;
 pub mod children;
 mod memory;
 mod roots;
+mod written;
 
 use std::{
     fs::{self, File},
@@ -21,6 +22,7 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use written::Written;
 
 use crate::{
     snapshot::{Mapping, Root, maps},

@@ -11,6 +11,9 @@
 
 pub mod code;
 pub mod detect;
+mod greenlets;
+pub mod heap;
+pub mod imports;
 pub mod layout;
 pub mod lines;
 #[cfg(test)]
@@ -18,6 +21,7 @@ mod made;
 pub mod names;
 pub mod objects;
 pub mod offsets;
+mod parked;
 pub mod structs;
 pub mod tables;
 pub mod text;
@@ -29,7 +33,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Callers, Collection, Detail, Detected, Lock, Managed, Places, Runtime, Trace, Variable,
+    Callers, Collection, Detail, Detected, Lock, Managed, Parked, Places, Runtime, Trace, Variable,
 };
 use crate::{
     memory::{Address, Memory},
@@ -170,6 +174,17 @@ impl Runtime for Python {
             self.names.forget(interpreter, number);
         }
         self.names.thread_name(layout, interpreter, number, memory)
+    }
+
+    fn parked(
+        &mut self,
+        written: &mut dyn FnMut() -> Vec<Range<Address>>,
+        places: Places,
+        memory: &dyn Memory,
+    ) -> Vec<Parked> {
+        let found = parked::find(&self.found, &mut self.codes, written, places, memory);
+        self.notes.extend(found.notes);
+        found.parked
     }
 
     fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>> {
