@@ -31,11 +31,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
         Targets::Processes(pids) => pids.clone(),
         Targets::Unsaid | Targets::Command(_) => vec![candidates::choose(console)?],
     };
-    let options = DumpOptions {
-        stopping: job.stopping,
-        locals: job.locals,
-        parked: job.parked,
-    };
+    let options = DumpOptions { stopping: job.stopping, locals: job.locals, parked: job.parked };
     let mut looks = Looks { options, ..Looks::default() };
     let mut exit = Exit::Done;
     for pid in pids {

@@ -263,6 +263,7 @@ fn process_json(process: &Process) -> Value {
         "runtime": process.runtime,
         "threads": threads,
         "greenlets": parked::greenlets_json(&process.parked),
+        "tasks": parked::tasks_json(&process.parked),
         "notes": process.notes,
     })
 }

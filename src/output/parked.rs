@@ -80,11 +80,20 @@ fn head(group: &Group<'_>, first: &Parked) -> String {
         ParkedKind::Hub => ("hub", "hubs"),
         ParkedKind::Task => ("task", "tasks"),
     };
+    // A library's type has its module in its name; a type of the program's own
+    // has not.
+    let is_own = |one: &&Parked| one.class == first.class && !one.class.contains('.');
+    let class = match first.kind {
+        ParkedKind::Greenlet if group.iter().all(|one| is_own(&one)) => {
+            format!(" ({})", escape(&first.class))
+        }
+        _ => String::new(),
+    };
     let state = match first.state {
         ParkedState::New => ", not begun",
         ParkedState::Running | ParkedState::Waiting => "",
     };
-    format!("{count} {}{state}", if count == 1 { one } else { many })
+    format!("{count} {}{class}{state}", if count == 1 { one } else { many })
 }
 
 /// The first few names, as the end of a line; nothing if there are none.
@@ -106,6 +115,24 @@ fn symbol(frame: &ManagedFrame) -> Symbol {
 /// The greenlets among `parked`, for programs.
 pub(super) fn greenlets_json(parked: &[Parked]) -> Value {
     parked.iter().filter(|one| one.kind != ParkedKind::Task).map(greenlet_json).collect()
+}
+
+/// The tasks among `parked`, for programs.
+pub(super) fn tasks_json(parked: &[Parked]) -> Value {
+    parked.iter().filter(|one| one.kind == ParkedKind::Task).map(task_json).collect()
+}
+
+fn task_json(one: &Parked) -> Value {
+    let waits_for: Vec<String> = one.waits_for.iter().map(ToString::to_string).collect();
+    json!({
+        "at": one.at.to_string(),
+        "class": one.class,
+        "name": one.name,
+        "state": state(one.state),
+        "waits_for": waits_for,
+        "frames": frames(one),
+        "complete": !one.is_cut,
+    })
 }
 
 fn greenlet_json(one: &Parked) -> Value {

@@ -6,7 +6,7 @@ mod parked;
 use std::{fmt, sync::Arc};
 
 pub use merge::{Placed, merge};
-pub use parked::{Awaited, Parked, ParkedKind, ParkedState};
+pub use parked::{Parked, ParkedKind, ParkedState};
 
 use crate::memory::Address;
 

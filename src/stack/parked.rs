@@ -24,8 +24,8 @@ pub struct Parked {
     pub frames: Vec<Arc<ManagedFrame>>,
     /// Whether there should be more functions than could be read.
     pub is_cut: bool,
-    /// What it waits for, where that is known.
-    pub waits_for: Option<Awaited>,
+    /// What of its own kind it waits for, by their addresses, where that is known.
+    pub waits_for: Vec<Address>,
 }
 
 /// What a parked stack belongs to.
@@ -50,13 +50,4 @@ pub enum ParkedState {
     Running,
     /// It waits, or waits for its turn.
     Waiting,
-}
-
-/// What a greenlet or a task waits for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Awaited {
-    /// Tasks or greenlets, by their addresses.
-    Parked(Vec<Address>),
-    /// An object of this type.
-    Object(String),
 }

@@ -53,9 +53,8 @@ const IMAGE: u64 = 64 << 20;
 /// How greenlet lays out what it keeps of a greenlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    /// Where the object has the address of the rest; `None` where all is in the
-    /// object.
-    rest: Option<Rest>,
+    /// Where all that is.
+    place: Place,
     /// `stack_start`: 0 if it has not begun, or has ended.
     start: Field<u64>,
     /// `stack_stop`: 0 if it has not begun.
@@ -66,24 +65,34 @@ pub(super) struct Form {
     frame: Option<Field<Address>>,
 }
 
-/// What of a greenlet is not in its object.
+/// Where is what greenlet keeps of a greenlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rest {
-    /// In the object: where it is.
-    pointer: Field<Address>,
-    /// In it: the address of the object.
-    owner: Field<Address>,
+enum Place {
+    /// Elsewhere (2.0 and later).
+    Apart {
+        /// In the object: where.
+        pointer: Field<Address>,
+        /// There: the address of the object.
+        owner: Field<Address>,
+    },
+    /// In the object.
+    Inside {
+        /// The greenlet that goes on when it ends; 0 for the one that a thread
+        /// began with.
+        parent: Field<Address>,
+    },
 }
 
 impl Form {
-    /// The forms that there may be, newest first.
+    /// The forms that there may be where the basic type has objects of `size`
+    /// bytes, newest first.
     ///
     /// What lies in the C++ object is known by what stands before it: the table
     /// of functions, from 3.0 on `_self`, the thread's `exc_info` and
     /// `exc_state`, two words of arguments, five of `StackState`, and then
     /// `PythonState`, whose second word is `_top_frame`. `exc_state`
     /// (`_PyErr_StackItem`) has four words, and two from Python 3.11 on.
-    pub(super) fn all(found: &Found) -> Vec<Self> {
+    pub(super) fn all(found: &Found, size: i64) -> Vec<Self> {
         let minor = match (found.version.major, found.version.minor) {
             (3, minor @ 7..) => minor,
             _ => return Vec::new(),
@@ -96,53 +105,64 @@ impl Form {
             Chain::CFrames { .. } | Chain::Shims { .. } => Some(Field::at(header + 8)),
         };
         let exception = if minor >= 11 { 24 } else { 40 };
+        if size != i64::from(header) + 24 {
+            return Vec::from_iter((minor <= 10).then(|| Self {
+                place: Place::Inside { parent: Field::at(header + 40) },
+                start: Field::at(header),
+                stop: Field::at(header + 8),
+                top: Field::at(header + 56),
+                frame,
+            }));
+        }
         let pointer = Field::at(header + 16);
-        let with_rest = |owner: u32, stack: u32| Self {
-            rest: Some(Rest { pointer, owner: Field::at(owner) }),
+        let apart = |owner: u32, stack: u32| Self {
+            place: Place::Apart { pointer, owner: Field::at(owner) },
             start: Field::at(stack),
             stop: Field::at(stack + 8),
             top: Field::at(stack + 48),
             frame,
         };
-        let mut all = vec![with_rest(8, 16 + exception + 16)];
+        let mut all = vec![apart(8, 16 + exception + 16)];
         // In 2.0 `_self` follows `PythonState`, which grew with Python.
         let (stack, state) = (8 + exception + 16, [24, 40, 72]);
         if let Some(state) = state.get(usize::from(minor.clamp(9, 12) - 9)) {
-            all.push(with_rest(stack + 40 + state, stack));
-        }
-        if minor <= 10 {
-            all.push(Self {
-                rest: None,
-                start: Field::at(header),
-                stop: Field::at(header + 8),
-                top: Field::at(header + 56),
-                frame,
-            });
+            all.push(apart(stack + 40 + state, stack));
         }
         all
     }
 
-    /// Whether the object at `at`, of a type derived from `class`, looks so.
-    pub(super) fn fits(&self, at: Address, class: Address, memory: &dyn Memory) -> bool {
-        let Some(rest) = self.rest else {
-            // What was freed has a link to other free memory here.
-            let count = memory.get::<u64>(at).is_ok_and(|count| (1..1 << 32).contains(&count));
-            return count && self.read(at, memory).is_some();
+    /// Whether what may be an object at `at` looks so. `class` is the type that
+    /// all greenlets' are derived from, and `is_class` knows those.
+    pub(super) fn fits(
+        &self,
+        at: Address,
+        class: (Address, Field<Address>),
+        is_class: impl Fn(Address) -> bool,
+        memory: &dyn Memory,
+    ) -> bool {
+        let (class, class_of) = class;
+        let fits = || match self.place {
+            Place::Apart { pointer, owner } => {
+                let place = pointer.get(memory, at).ok()?;
+                let table = memory.get::<Address>(place).ok()?;
+                Some(owner.get(memory, place).ok()? == at && table.0.abs_diff(class.0) < IMAGE)
+            }
+            // What ends has no parent any more.
+            Place::Inside { parent } => {
+                let stop = self.stop.get(memory, at).ok()?;
+                let parent = parent.get(memory, at).ok()?;
+                let is_greenlet = || class_of.get(memory, parent).is_ok_and(is_class);
+                Some(if stop == MAIN { parent.0 == 0 } else { parent.0 != 0 && is_greenlet() })
+            }
         };
-        let fits = |place: Address| {
-            let table = memory.get::<Address>(place).ok()?;
-            let owner = rest.owner.get(memory, place).ok()?;
-            Some(owner == at && table.0.abs_diff(class.0) < IMAGE)
-        };
-        let place = rest.pointer.get(memory, at).ok().filter(|at| at.0 != 0 && at.0 % 8 == 0);
-        place.and_then(fits) == Some(true)
+        fits() == Some(true)
     }
 
     /// What is said of the greenlet at `at`.
     fn read(&self, at: Address, memory: &dyn Memory) -> Option<Words> {
-        let place = match self.rest {
-            Some(rest) => rest.pointer.get(memory, at).ok()?,
-            None => at,
+        let place = match self.place {
+            Place::Apart { pointer, .. } => pointer.get(memory, at).ok()?,
+            Place::Inside { .. } => at,
         };
         let mut copy = Struct::new();
         copy.read(memory, place, self.top.end()).ok()?;
@@ -216,7 +236,7 @@ pub(super) fn look(
             state,
             frames: Vec::new(),
             is_cut: false,
-            waits_for: None,
+            waits_for: Vec::new(),
         };
         return Some(Met { parked, frames, cut });
     }

@@ -58,9 +58,8 @@ pub fn search(
                 return objects;
             }
             let mut see = |at: u64, bytes: &[u8]| {
-                let places = classes.find(bytes).map(|(offset, found)| {
-                    (Address(at).plus(offset), found)
-                });
+                let places =
+                    classes.find(bytes).map(|(offset, found)| (Address(at).plus(offset), found));
                 let object = |(place, found): (Address, Address)| {
                     (Address(place.0.wrapping_sub(class.into())), found)
                 };

@@ -10,6 +10,7 @@
 //! and for newer ones the `offsets` that the target itself publishes.
 
 pub mod code;
+mod coroutines;
 pub mod detect;
 mod greenlets;
 pub mod heap;
@@ -24,6 +25,7 @@ pub mod offsets;
 mod parked;
 pub mod structs;
 pub mod tables;
+mod tasks;
 pub mod text;
 pub mod threads;
 pub mod walk;

@@ -1,4 +1,4 @@
-//! What no thread is on: the greenlets of a process.
+//! What no thread is on: the greenlets and the tasks of a process.
 
 use std::ops::Range;
 
@@ -6,15 +6,17 @@ use rustc_hash::FxHashMap;
 
 use super::{
     code::Codes,
+    coroutines,
     detect::Found,
-    greenlets::{self, Form, Met},
+    greenlets,
     heap::{self, Pages},
     imports,
     objects::reader::Reader,
+    tasks,
 };
 use crate::{
     memory::{Address, Memory},
-    runtime::{Parked, Places, Trace},
+    runtime::{Cut, Parked, Places, RawFrame, Trace},
 };
 
 /// What was found, and what could not be: a sentence each.
@@ -24,35 +26,58 @@ pub(super) struct Finding {
     pub(super) notes: Vec<String>,
 }
 
-/// The types of what is looked for.
-#[derive(Debug, Default)]
-struct Sought {
-    /// `greenlet.greenlet`, and all types derived from it, for each interpreter
-    /// that has imported it.
-    greenlets: Vec<(Address, Vec<Address>)>,
+/// What is looked for: types, and how their objects are laid out.
+#[derive(Clone, Copy, Debug)]
+enum Sought {
+    /// Greenlets: the basic type of their library, and the size of its objects.
+    Greenlet(Address, i64),
+    /// Tasks.
+    Task(tasks::Written),
 }
 
-impl Sought {
+/// The types whose objects are looked for: the basic ones, and all that are
+/// derived from them.
+#[derive(Debug, Default)]
+struct Classes {
+    all: FxHashMap<Address, Sought>,
+    notes: Vec<String>,
+}
+
+impl Classes {
+    /// Those of the modules that the program has imported.
     fn of(found: &Found, memory: &dyn Memory) -> Self {
-        let mut sought = Self::default();
+        let mut classes = Self::default();
+        let size_of = |class: Address| found.layout.objects.type_size.get(memory, class).ok();
         for interpreter in imports::interpreters(found, memory) {
-            let class = |name| imports::attribute(found, interpreter, name, memory);
-            if let Some(class) = class(("greenlet", "greenlet"))
-                && sought.greenlets.iter().all(|(known, _)| *known != class)
+            let class =
+                |module, name| imports::attribute(found, interpreter, (module, name), memory);
+            if let Some(class) = class("greenlet", "greenlet")
+                && let Some(size) = size_of(class)
             {
-                sought.greenlets.push((class, imports::family(found, class, memory)));
+                classes.add(found, class, Sought::Greenlet(class, size), memory);
+            }
+            if let Some(class) = class("_asyncio", "Task")
+                && let Some(form) = tasks::Form::new(found)
+            {
+                if size_of(class).is_some_and(|size| form.fits(size)) {
+                    classes.add(found, class, Sought::Task(tasks::Written::InC(form)), memory);
+                } else {
+                    let note = "asyncio's tasks are not laid out as is known, and are not shown";
+                    classes.notes.push(note.to_owned());
+                }
+            }
+            // The name under which it stays when there is one written in C.
+            if let Some(class) = class("asyncio.tasks", "_PyTask") {
+                classes.add(found, class, Sought::Task(tasks::Written::InPython), memory);
             }
         }
-        sought
+        classes
     }
 
-    /// All of them, each with the type that it is derived from.
-    fn classes(&self) -> FxHashMap<Address, Address> {
-        let each = |(class, family): &(Address, Vec<Address>)| {
-            let class = *class;
-            family.clone().into_iter().map(move |derived| (derived, class))
-        };
-        self.greenlets.iter().flat_map(each).collect()
+    fn add(&mut self, found: &Found, class: Address, sought: Sought, memory: &dyn Memory) {
+        for derived in imports::family(found, class, memory) {
+            self.all.entry(derived).or_insert(sought);
+        }
     }
 }
 
@@ -65,48 +90,106 @@ pub(super) fn find(
     places: Places,
     memory: &dyn Memory,
 ) -> Finding {
-    let mut finding = Finding::default();
-    let pages = Pages::new(memory);
-    let sought = Sought::of(found, &pages);
-    let classes = sought.classes();
+    let Classes { all: classes, notes } = Classes::of(found, &Pages::new(memory));
+    let mut finding = Finding { parked: Vec::new(), notes };
     if classes.is_empty() {
         return finding;
     }
     let sought: Vec<Address> = classes.keys().copied().collect();
     let objects = heap::search(&written(), &sought, found.layout.objects.class.offset, memory);
     if objects.is_cut {
-        finding.notes.push(
-            "the process has more memory than is searched for greenlets: some may be missing"
-                .to_owned(),
-        );
+        let note = "the process has more memory than is searched for what is parked: some of that may be missing";
+        finding.notes.push(note.to_owned());
     }
     // What was read before the search may have changed since.
     let pages = Pages::new(memory);
-    let reader = Reader::new(&found.layout, &pages, 0);
-    let forms = Form::all(found);
-    for (at, class) in objects.found {
-        let Some(&base) = classes.get(&class) else { continue };
-        let Some(form) = forms.iter().find(|form| form.fits(at, base, memory)) else { continue };
-        if let Some(met) = greenlets::look(found, form, (at, class), &reader, memory) {
-            finding.parked.push(named(found, codes, met, places, &pages));
-        }
-    }
+    let mut naming = Naming { found, codes, places, memory: &pages };
+    let (greenlets, tasks): (Vec<_>, Vec<_>) = objects
+        .found
+        .into_iter()
+        .filter(|(at, _)| is_counted(found, *at, memory))
+        .filter_map(|(at, class)| Some((at, class, *classes.get(&class)?)))
+        .partition(|(.., sought)| matches!(sought, Sought::Greenlet(..)));
+    let is_class = |class: Address| classes.contains_key(&class);
+    finding.parked = all_greenlets(&greenlets, is_class, &mut naming, memory);
+    finding.parked.extend(all_tasks(&tasks, &mut naming, memory));
     finding.parked.sort_by_key(|parked| (parked.kind, parked.at));
     finding
 }
 
-/// Give the frames of a greenlet their names.
-fn named(
-    found: &Found,
-    codes: &mut Codes,
-    met: Met,
-    places: Places,
+/// Whether there is a count of references where that of an object at `at` would
+/// be: what was freed has a link to other free memory there, and so has most else
+/// that only looks like an object.
+///
+/// The count has 32 bits, and no more above them until the 48th, from where on 3.14
+/// has flags (Include/refcount.h). Builds without the lock count otherwise.
+fn is_counted(found: &Found, at: Address, memory: &dyn Memory) -> bool {
+    let Some(below) = found.layout.objects.class.offset.checked_sub(8) else { return false };
+    let is_locked = found.layout.thread.attachment.is_none();
+    let count = |word: u64| word & 0xffff_ffff != 0 && word >> 32 & 0xffff == 0;
+    !is_locked || memory.get(at.plus(below.into())).is_ok_and(count)
+}
+
+/// What may be an object: where, its type, and what it is looked for as.
+type Candidate = (Address, Address, Sought);
+
+fn all_greenlets(
+    candidates: &[Candidate],
+    is_class: impl Fn(Address) -> bool,
+    naming: &mut Naming<'_>,
     memory: &dyn Memory,
-) -> Parked {
-    let Met { parked, frames, cut } = met;
-    let trace = Trace { frames, cut, ..Trace::default() };
-    let managed = codes.resolve(&found.layout, (&trace, None), places, memory);
-    let is_cut = managed.unreadable || cut.is_some();
-    let frames = managed.segments.into_iter().flat_map(|segment| segment.frames).collect();
-    Parked { frames, is_cut, ..parked }
+) -> Vec<Parked> {
+    let found = naming.found;
+    let reader = Reader::new(&found.layout, naming.memory, 0);
+    let mut parked = Vec::new();
+    for &(at, class, sought) in candidates {
+        let Sought::Greenlet(base, size) = sought else { continue };
+        let base = (base, found.layout.objects.class);
+        let forms = greenlets::Form::all(found, size);
+        let form = forms.iter().find(|form| form.fits(at, base, &is_class, memory));
+        let met = form.and_then(|form| greenlets::look(found, form, (at, class), &reader, memory));
+        parked.extend(met.map(|met| naming.named(met.parked, met.frames, met.cut)));
+    }
+    parked
+}
+
+fn all_tasks(
+    candidates: &[Candidate],
+    naming: &mut Naming<'_>,
+    memory: &dyn Memory,
+) -> Vec<Parked> {
+    let found = naming.found;
+    let Some(coroutine) = coroutines::Form::new(found) else { return Vec::new() };
+    // Coroutines change while they are followed: nothing is kept of them.
+    let reader = Reader::new(&found.layout, memory, 0);
+    let mut met = Vec::new();
+    let mut form = None;
+    for &(at, class, sought) in candidates {
+        let Sought::Task(written) = sought else { continue };
+        if let tasks::Written::InC(in_c) = written {
+            form = Some(in_c);
+        }
+        met.extend(tasks::look((written, &coroutine), (at, class), &reader));
+    }
+    tasks::relate(form, &mut met, &reader);
+    met.into_iter().map(|met| naming.named(met.parked, met.frames, met.cut)).collect()
+}
+
+/// Gives frames their names.
+struct Naming<'a> {
+    found: &'a Found,
+    codes: &'a mut Codes,
+    places: Places,
+    memory: &'a dyn Memory,
+}
+
+impl Naming<'_> {
+    fn named(&mut self, parked: Parked, frames: Vec<RawFrame>, cut: Option<Cut>) -> Parked {
+        let trace = Trace { frames, cut, ..Trace::default() };
+        let layout = &self.found.layout;
+        let managed = self.codes.resolve(layout, (&trace, None), self.places, self.memory);
+        let is_cut = managed.unreadable || cut.is_some();
+        let frames = managed.segments.into_iter().flat_map(|segment| segment.frames).collect();
+        Parked { frames, is_cut, ..parked }
+    }
 }

@@ -59,6 +59,16 @@ pub fn trace_parked(
     cut
 }
 
+/// The frame at `at`, whichever others lead to it.
+///
+/// # Errors
+/// A [`Fault`] when it cannot be read.
+pub fn look(layout: &Layout, at: Address, memory: &dyn Memory) -> Result<RawFrame, Fault> {
+    let mut copy = Struct::new();
+    copy.read(memory, at, span(&layout.frame))?;
+    frame(&layout.frame, at, &copy)
+}
+
 /// Append the frames that the thread has in another interpreter as well, whose
 /// `PyThreadState` is at `state`: it has called the one that runs, or both have
 /// called each other. Where frames say where on the stack their loop is, all are
