@@ -1,13 +1,17 @@
 //! The stacks that no thread is on: for people in groups of equal ones, for
 //! programs all.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::dump::{self, Look};
 use crate::{
+    memory::Address,
     stack::{ManagedFrame, Parked, ParkedKind, ParkedState, Symbol},
     style::{Role, escape},
 };
@@ -25,9 +29,10 @@ type Group<'a> = Vec<&'a Parked>;
 /// first. One that runs is on the stack of its thread.
 pub(super) fn write(parked: &[Parked], look: Look, into: &mut dyn Write) -> io::Result<()> {
     let groups = groups(parked);
+    let by_address = parked.iter().map(|one| (one.at, one)).collect();
     for group in groups.iter().take(GROUPS) {
         writeln!(into)?;
-        write_group(group, look, into)?;
+        write_group(group, &by_address, look, into)?;
     }
     let left: usize = groups.iter().skip(GROUPS).map(Vec::len).sum();
     if left > 0 {
@@ -55,12 +60,29 @@ fn groups(parked: &[Parked]) -> Vec<Group<'_>> {
     groups
 }
 
-fn write_group(group: &Group<'_>, look: Look, into: &mut dyn Write) -> io::Result<()> {
+fn write_group(
+    group: &Group<'_>,
+    by_address: &FxHashMap<Address, &Parked>,
+    look: Look,
+    into: &mut dyn Write,
+) -> io::Result<()> {
     let Some(first) = group.first() else { return Ok(()) };
     let head = head(group, first);
-    let names = dump::cut(&names(group), look.width, head.chars().count());
+    let mut names = names(group);
+    if !names.is_empty() {
+        names.insert_str(0, ": ");
+    }
+    let names = dump::cut(&names, look.width, head.chars().count());
     writeln!(into, "{}{names}", look.paint.text(Role::Strong, head))?;
     let digits = dump::digits(first.frames.len());
+    let awaited: BTreeSet<Address> = group.iter().flat_map(|one| &one.waits_for).copied().collect();
+    let awaited: Group<'_> = awaited.iter().filter_map(|at| by_address.get(at).copied()).collect();
+    let list = self::names(&awaited);
+    if !list.is_empty() {
+        let text = format!("waits for {list}");
+        let text = dump::cut(&text, look.width, digits + 4);
+        writeln!(into, "  {:>digits$}  {}", "", look.paint.text(Role::Faint, text))?;
+    }
     for (at, frame) in first.frames.iter().enumerate() {
         dump::write_frame((at, digits), &symbol(frame), look, into)?;
     }
@@ -96,14 +118,14 @@ fn head(group: &Group<'_>, first: &Parked) -> String {
     format!("{count} {}{class}{state}", if count == 1 { one } else { many })
 }
 
-/// The first few names, as the end of a line; nothing if there are none.
+/// The first few names, as the end of a sentence; nothing if there are none.
 fn names(group: &Group<'_>) -> String {
     let mut names = group.iter().filter_map(|one| one.name.as_deref());
     let shown: Vec<_> = names.by_ref().take(NAMES).map(escape).collect();
     match (shown.is_empty(), group.len() - shown.len()) {
         (true, _) => String::new(),
-        (false, 0) => format!(": {}", shown.join(", ")),
-        (false, left) => format!(": {} and {left} more", shown.join(", ")),
+        (false, 0) => shown.join(", "),
+        (false, left) => format!("{} and {left} more", shown.join(", ")),
     }
 }
 

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "runtime", "stack", "profile",
         ],
     ),
-    ("output", &["task", "profile", "stack", "style"]),
+    ("output", &["memory", "task", "profile", "stack", "style"]),
     ("tui", &["task", "profile", "stack", "style", "output"]),
     ("style", &[]),
 ];
