@@ -106,7 +106,7 @@ fn head(group: &Group<'_>, first: &Parked) -> String {
     // has not.
     let is_own = |one: &&Parked| one.class == first.class && !one.class.contains('.');
     let class = match first.kind {
-        ParkedKind::Greenlet if group.iter().all(|one| is_own(&one)) => {
+        ParkedKind::Greenlet if group.iter().all(is_own) => {
             format!(" ({})", escape(&first.class))
         }
         _ => String::new(),

@@ -163,15 +163,11 @@ fn all_tasks(
     // Coroutines change while they are followed: nothing is kept of them.
     let reader = Reader::new(&found.layout, memory, 0);
     let mut met = Vec::new();
-    let mut form = None;
     for &(at, class, sought) in candidates {
         let Sought::Task(written) = sought else { continue };
-        if let tasks::Written::InC(in_c) = written {
-            form = Some(in_c);
-        }
         met.extend(tasks::look((written, &coroutine), (at, class), &reader));
     }
-    tasks::relate(form, &mut met, &reader);
+    tasks::relate(&mut met, &reader);
     met.into_iter().map(|met| naming.named(met.parked, met.frames, met.cut)).collect()
 }
 

@@ -114,6 +114,8 @@ pub(super) struct Met {
     pub(super) cut: Option<Cut>,
     /// The future that it waits for; 0 for none.
     waiter: Address,
+    /// What writes such.
+    written: Written,
 }
 
 /// What writes tasks.
@@ -171,7 +173,7 @@ pub(super) fn look(
             is_cut: false,
             waits_for: Vec::new(),
         };
-        return Some(Met { parked, frames, cut, waiter: before.waiter });
+        return Some(Met { parked, frames, cut, waiter: before.waiter, written });
     }
     None
 }
@@ -207,7 +209,7 @@ fn name(reader: &Reader<'_>, at: Address) -> Option<String> {
 /// The future that one waits for is a task itself, or is what `gather` returned,
 /// which has its futures in a list (`_children`). From 3.14 on each task says
 /// what awaits it: another, or a future that another waits for.
-pub(super) fn relate(form: Option<Form>, tasks: &mut [Met], reader: &Reader<'_>) {
+pub(super) fn relate(tasks: &mut [Met], reader: &Reader<'_>) {
     let known: FxHashSet<Address> = tasks.iter().map(|met| met.parked.at).collect();
     let mut waiting: FxHashMap<Address, Vec<usize>> = FxHashMap::default();
     for (number, met) in tasks.iter_mut().enumerate() {
@@ -225,8 +227,8 @@ pub(super) fn relate(form: Option<Form>, tasks: &mut [Met], reader: &Reader<'_>)
     let places: FxHashMap<Address, usize> =
         tasks.iter().enumerate().map(|(number, met)| (met.parked.at, number)).collect();
     let mut more = Vec::new();
-    if let Some(Form { awaited_by: Some(fields), .. }) = form {
-        for met in tasks.iter() {
+    for met in tasks.iter() {
+        if let Written::InC(Form { awaited_by: Some(fields), .. }) = met.written {
             reader.allow(READS);
             for by in awaiting(reader, met.parked.at, fields).unwrap_or_default() {
                 let parents =
