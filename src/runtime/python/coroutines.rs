@@ -256,3 +256,69 @@ pub(super) fn follow(form: &Form, at: Address, reader: &Reader<'_>) -> Option<Ch
     chained.frames.reverse();
     Some(chained)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::made::{Made, layout},
+        *,
+    };
+
+    const CLASS: u64 = 0x1000;
+    const COROUTINE: u64 = 0x2000;
+    const OTHER: u64 = 0x3000;
+
+    /// As 3.13 has it.
+    const FORM: Form = Form {
+        frame: FrameOf::Part(72),
+        state: State::Own(Field::at(67), States { created: -3, executing: 0, suspended: (-2, -1) }),
+        top: Top::Words(Field::at(64)),
+    };
+
+    /// Two coroutines in that state, of which the first awaits the second, and the
+    /// second that.
+    fn memory(state: i8, awaited: u64) -> Made {
+        let mut made = Made::default();
+        made.bytes(CLASS, &[0; 512]).word(CLASS + 24, CLASS + 400);
+        made.bytes(CLASS + 400, b"coroutine\0");
+        for (at, next) in [(COROUTINE, OTHER), (OTHER, awaited)] {
+            made.bytes(at, &[0; 256]).word(at + 8, CLASS).word(at + 72, 0x4000 + at);
+            made.bytes(at + 67, &state.to_le_bytes());
+            // One word on the stack of the frame, whose first local variable it is.
+            made.bytes(at + 72 + 64, &1_i32.to_le_bytes()).word(at + 72 + 80, next);
+        }
+        made
+    }
+
+    fn chained(state: i8, awaited: u64) -> Chained {
+        let (layout, memory) = (layout(), memory(state, awaited));
+        let reader = Reader::new(&layout, &memory, 1 << 20);
+        follow(&FORM, Address(COROUTINE), &reader).unwrap()
+    }
+
+    #[test]
+    fn a_chain_ends_with_what_is_no_coroutine() {
+        for awaited in [0, 3, CLASS, 0xdead_0000] {
+            let Chained { doing, frames, cut } = chained(-1, awaited);
+            assert_eq!((doing, cut), (Doing::Waiting, None));
+            let codes: Vec<u64> = frames.iter().map(|frame| frame.code.0).collect();
+            assert_eq!(codes, [0x4000 + OTHER, 0x4000 + COROUTINE], "{awaited:#x}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_leads_back_ends() {
+        let Chained { frames, cut, .. } = chained(-1, COROUTINE);
+        assert_eq!((frames.len(), cut), (MOST, Some(Cut::TooDeep)));
+    }
+
+    #[test]
+    fn what_does_not_wait_has_no_frames() {
+        for (state, expected) in
+            [(-3, Doing::Nothing), (0, Doing::Running), (1, Doing::Ended), (99, Doing::Ended)]
+        {
+            let Chained { doing, frames, .. } = chained(state, 0);
+            assert_eq!((doing, frames.len()), (expected, 0));
+        }
+    }
+}

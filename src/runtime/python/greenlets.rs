@@ -16,6 +16,7 @@
 
 use super::{
     detect::Found,
+    heap::Pages,
     layout::{Chain, Field},
     objects::{self, reader::Reader},
     structs::Struct,
@@ -213,9 +214,11 @@ pub(super) fn look(
         frames.clear();
         let mut cut = None;
         if state == ParkedState::Waiting {
-            let top = form.frame.map_or(Ok(words.top), |frame| frame.get(memory, words.top));
+            // The frames of one greenlet lie beside each other.
+            let pages = Pages::new(memory);
+            let top = form.frame.map_or(Ok(words.top), |frame| frame.get(&pages, words.top));
             cut = match top {
-                Ok(top) => walk::trace_parked(&found.layout, top, memory, &mut frames),
+                Ok(top) => walk::trace_parked(&found.layout, top, &pages, &mut frames),
                 Err(fault) => Some(fault.into()),
             };
             // It was switched to: then these are frames of two moments.

@@ -17,8 +17,9 @@ const MOST: u64 = 4 << 30;
 /// The most objects that are found.
 const MAX_OBJECTS: usize = 1 << 20;
 
-/// Bytes that are copied at a time.
-const STRIDE: usize = 1 << 20;
+/// Bytes that are copied at a time: what was copied is still in a near cache when
+/// it is searched.
+const STRIDE: usize = 128 << 10;
 
 /// The least that can be readable while what is beside it is not.
 const PAGE: usize = 4096;
@@ -170,5 +171,84 @@ impl Memory for Pages<'_> {
 impl std::fmt::Debug for Pages<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} pages", self.kept.borrow().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Piece;
+
+    const CLASS: Address = Address(0x5555_0000_1230);
+
+    /// Memory of three pages, of which the middle one cannot be read.
+    struct Torn {
+        low: Piece,
+        high: Piece,
+    }
+
+    impl Memory for Torn {
+        fn read(&self, at: Address, into: &mut [u8]) -> Result<(), Fault> {
+            self.low.read(at, into).or_else(|_| self.high.read(at, into))
+        }
+    }
+
+    fn torn(words: &[(u64, u64)]) -> Torn {
+        let piece = |start| Piece { start: Address(start), bytes: vec![0; PAGE] };
+        let mut memory = Torn { low: piece(0x1000), high: piece(0x3000) };
+        for (at, word) in words {
+            let piece = if *at < 0x2000 { &mut memory.low } else { &mut memory.high };
+            let from = usize::try_from(at - piece.start.0).unwrap();
+            piece.bytes[from..from + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        memory
+    }
+
+    #[test]
+    fn objects_are_found_on_both_sides_of_what_cannot_be_read() {
+        let other = Address(CLASS.0 + 0x400);
+        let memory = torn(&[
+            (0x1008, CLASS.0),
+            // An address that is no multiple of eight is that of no object's type.
+            (0x1104, CLASS.0),
+            (0x1ff8, other.0),
+            (0x3ff8, CLASS.0),
+            (0x3010, CLASS.0 + 8),
+        ]);
+        let ranges = [Address(0x1000)..Address(0x4000)];
+        let found = search(&ranges, &[CLASS, other], 8, &memory);
+        let expected =
+            [(Address(0x1000), CLASS), (Address(0x1ff0), other), (Address(0x3ff0), CLASS)];
+        assert_eq!(found, Objects { found: expected.to_vec(), is_cut: false });
+        assert_eq!(search(&ranges, &[], 8, &memory), Objects::default());
+    }
+
+    #[test]
+    fn a_search_ends_however_much_there_is() {
+        /// Everything is the address of a type.
+        struct Full;
+        impl Memory for Full {
+            fn read(&self, _: Address, into: &mut [u8]) -> Result<(), Fault> {
+                for word in into.as_chunks_mut().0 {
+                    *word = CLASS.0.to_le_bytes();
+                }
+                Ok(())
+            }
+        }
+        let found = search(&[Address(0)..Address(u64::MAX)], &[CLASS], 8, &Full);
+        assert!(found.is_cut);
+        assert!(found.found.len() < MAX_OBJECTS + STRIDE / 8, "{}", found.found.len());
+    }
+
+    #[test]
+    fn pages_are_read_once() {
+        let memory = torn(&[(0x1008, 7)]);
+        let pages = Pages::new(&memory);
+        let memory: &dyn Memory = &pages;
+        assert_eq!(memory.get::<u64>(Address(0x1008)), Ok(7));
+        assert!(memory.get::<u64>(Address(0x2000)).is_err());
+        assert!(memory.get::<u64>(Address(0x1ffc)).is_err(), "half of it cannot be read");
+        assert!(memory.get::<u64>(Address(u64::MAX)).is_err());
+        assert_eq!(pages.kept.borrow().len(), 2);
     }
 }

@@ -4,6 +4,7 @@
 //! detect ──► threads ──► walk ──► RawFrame ──► code ──► ManagedFrame
 //! (layout)   (which state)  (pointers)         (names, lines; kept)
 //!                                  └──────────► objects (values, names of threads)
+//! heap ──► greenlets, tasks ──► walk, coroutines ──► RawFrame    (what no thread is on)
 //! ```
 //!
 //! What differs between versions is in [`layout`]: the `tables` of older ones,
