@@ -8,18 +8,12 @@
 
 use std::{
     error::Error,
-    io::IoSliceMut,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::{
-        ptrace,
-        signal::{SigSet, Signal},
-        uio::{RemoteIoVec, process_vm_readv},
-        wait::{WaitPidFlag, waitpid},
-    },
+    sys::signal::{SigSet, Signal},
     unistd,
 };
 use spy::{
@@ -29,6 +23,9 @@ use spy::{
     profile::Histogram,
     task::{Pid, Tid},
 };
+
+#[path = "rows/bare.rs"]
+mod bare;
 
 const ROUNDS: u32 = 3000;
 
@@ -48,20 +45,6 @@ impl Drop for Busy {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// How long the bare loop takes, which holds the thread for most of it.
-fn bare(pid: unistd::Pid, buffer: &mut [u8]) -> nix::Result<Duration> {
-    let asked = Instant::now();
-    ptrace::seize(pid, ptrace::Options::empty())?;
-    ptrace::interrupt(pid)?;
-    waitpid(pid, Some(WaitPidFlag::__WALL))?;
-    let registers = ptrace::getregs(pid)?;
-    let base = usize::try_from(registers.rsp).unwrap_or(0);
-    let remote = [RemoteIoVec { base, len: buffer.len() }];
-    process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &remote)?;
-    ptrace::detach(pid, None)?;
-    Ok(asked.elapsed())
 }
 
 fn ours(
@@ -113,7 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut held = [Histogram::default(), Histogram::default()];
     for _ in 0..ROUNDS {
         let times = [
-            bare(unistd::Pid::from_raw(pid.0), &mut buffer)?,
+            bare::stop(unistd::Pid::from_raw(pid.0), &mut buffer)?,
             ours(&mut stops, &mut spare, (Tid(pid.0), &memory, &gate))?,
         ];
         for (held, time) in held.iter_mut().zip(times) {

@@ -31,3 +31,4 @@ mod sys;
 pub mod task;
 pub mod tui;
 pub mod unwind;
+pub mod wait;

@@ -93,12 +93,24 @@ impl Profiler {
         counts.sum()
     }
 
+    /// How long the last recording held a thread, in the middle, in
+    /// microseconds.
+    pub(crate) fn held(self) -> f64 {
+        let stats = self.stats();
+        let number = stats.pointer("/held_microseconds/p50").and_then(serde_json::Value::as_f64);
+        number.unwrap_or_else(|| panic!("{stats:#}"))
+    }
+
     /// A number of the last recording's statistics.
     fn stat(self, path: &str) -> u64 {
-        let text = fs::read(&self.output()[1]).unwrap();
-        let stats: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let stats = self.stats();
         let number = stats.pointer(path).and_then(serde_json::Value::as_u64);
         number.unwrap_or_else(|| panic!("{path}: {stats:#}"))
+    }
+
+    fn stats(self) -> serde_json::Value {
+        let text = fs::read(&self.output()[1]).unwrap();
+        serde_json::from_slice(&text).unwrap()
     }
 
     /// A recording until it is told to end, which takes samples already.
@@ -106,24 +118,29 @@ impl Profiler {
     pub(crate) fn start(self, pid: i32, watched: i32, rate: u32, options: &[&str]) -> Running {
         let mut command = self.record(pid, rate, None);
         command.args(options).stderr(Stdio::null());
-        command.stdout(if self == Self::Spy { Stdio::null() } else { Stdio::piped() });
-        let mut child = command.spawn().unwrap();
-        let output = child.stdout.take();
-        let mut running = Running { child, began: Instant::now(), _output: None };
-        if let Some(output) = output {
-            // It says this after it has looked at its target for the first time.
-            let mut output = BufReader::new(output);
+        if self == Self::Spy {
+            let child = command.stdout(Stdio::null()).spawn().unwrap();
+            let mut running = Running { child, began: Instant::now(), _output: None };
+            running.await_schedule_of(watched);
+            running.began = Instant::now();
+            return running;
+        }
+        // It ends at once when it cannot make sense of its first look.
+        let started = (0..10).find_map(|_| {
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
             let mut line = String::new();
+            // It says this after it has looked at its target for the first time.
             while !line.contains("Sampling process") {
                 line.clear();
-                assert!(output.read_line(&mut line).unwrap() > 0, "py-spy ended");
+                if output.read_line(&mut line).unwrap() == 0 {
+                    child.wait().unwrap();
+                    return None;
+                }
             }
-            running._output = Some(output);
-        } else {
-            running.await_schedule_of(watched);
-        }
-        running.began = Instant::now();
-        running
+            Some(Running { child, began: Instant::now(), _output: Some(output) })
+        });
+        started.expect("py-spy ended, ten times")
     }
 }
 

@@ -151,6 +151,21 @@ impl Copied {
         self.stack.slice(at, len).or_else(in_block)
     }
 
+    /// Fill `into` from blocks that follow each other; whether all are here.
+    fn join(&self, at: Address, into: &mut [u8]) -> bool {
+        let mut done = 0;
+        while done < into.len() {
+            let from = at.plus(done as u64);
+            let room = usize::try_from(WorkingSet::BLOCK - from.0 % WorkingSet::BLOCK);
+            let end = into.len().min(done.saturating_add(room.unwrap_or(BLOCK)));
+            let found = self.slice(from, end - done);
+            let (Some(part), Some(found)) = (into.get_mut(done..end), found) else { return false };
+            part.copy_from_slice(found);
+            done = end;
+        }
+        true
+    }
+
     /// Whether `at` lies where the stack goes on beyond what was copied.
     fn is_beyond(&self, at: Address) -> bool {
         let end = self.stack.start.0.saturating_add(self.stack.bytes.len() as u64);
@@ -272,6 +287,10 @@ impl Memory for CopiedMemory<'_> {
             into.copy_from_slice(found);
             return Ok(());
         }
+        if self.copied.join(at, into) {
+            self.working.borrow_mut().touch(at.plus((into.len() as u64).saturating_sub(1)));
+            return Ok(());
+        }
         if !self.anywhere && self.copied.is_beyond(at) {
             return Err(Fault { at, len: into.len() });
         }
@@ -327,6 +346,29 @@ mod tests {
         assert_eq!(late.len(), 2);
         copied.keep(late);
         assert!([first, later].iter().all(|at| copied.slice(Address(*at), 1) == Some(&[7])));
+    }
+
+    /// A frame may lie across two pages, at each sample.
+    #[test]
+    fn what_crosses_into_the_next_block_is_not_read_again() {
+        let memory = LiveMemory::new(Pid(std::process::id().cast_signed()));
+        let heap = [vec![1_u8; 2 * BLOCK], vec![2_u8; 2 * BLOCK]].concat();
+        let at = (heap.as_ptr() as u64).next_multiple_of(WorkingSet::BLOCK) + WorkingSet::BLOCK - 4;
+        let (mut working, mut bytes) = (WorkingSet::default(), [0; 8]);
+        let mut reads = Vec::new();
+        for _ in 0..4 {
+            let mut copied = Copied::default().prepare(Depth::default(), &working);
+            copied.fill(&memory, Address(bytes.as_ptr() as u64), None);
+            let before = memory.reads();
+            let copy = CopiedMemory::new(&copied, &memory, &mut working);
+            copy.read(Address(at), &mut bytes).unwrap();
+            let from = usize::try_from(at - heap.as_ptr() as u64).unwrap();
+            assert_eq!(bytes, heap[from..from + 8]);
+            reads.push(memory.reads() - before);
+            working.turn();
+        }
+        assert!(reads[0] > 0);
+        assert_eq!(reads[2..], [0, 0]);
     }
 
     #[test]

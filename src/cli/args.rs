@@ -1,6 +1,6 @@
 //! What may be typed. No behaviour: what it means is in [`plan`](super::plan).
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
@@ -20,6 +20,7 @@ macro_rules! examples {
     () => {
         "\
 Examples:
+  spy top -p 4711                        what it does, as it does it
   spy dump -p 4711                       what every thread does now
   spy record -p 4711 -o flame.svg        a flame graph, until Ctrl-C
   spy record -p 4711 -d 30s --wall       where the time goes, waiting included
@@ -73,12 +74,20 @@ Exit status:
   itself failed, 126 where the command could not be run, 127 where it is not there.
 
 Environment:
-  NO_COLOR    no colours, where --color does not say otherwise"
+  NO_COLOR    no colours, where --color does not say otherwise
+  TERM        `dumb`: no colours, and no live view but a table
+  LC_ALL, LC_CTYPE, LANG  without UTF-8 in them, the live view is drawn in ASCII"
 );
 
 /// A verb.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Watch live what uses the time
+    ///
+    /// Show the functions of processes by the time that they use, their threads, and
+    /// what they wait for, and show it anew twice a second. `?` shows the keys, `q`
+    /// leaves. Without a terminal, print one table.
+    Top(Top),
     /// Record a while, and write a flame graph
     ///
     /// Watch processes until Ctrl-C, a signal, the end of the given time or the end of
@@ -249,6 +258,128 @@ pub(super) enum Span {
     Time(Duration),
     /// Until told to stop.
     Unlimited,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "spy top [OPTIONS] -p <PID>...\n       spy top [OPTIONS] -- <COMMAND>..."
+)]
+pub(super) struct Top {
+    /// A process to watch, by its number; may be given several times
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_parser = quantity::pid,
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Target",
+        conflicts_with = "command"
+    )]
+    pub(super) pids: Vec<Pid>,
+
+    /// A program to start and watch, after `--`
+    ///
+    /// It reads nothing, and beside the live view what it writes is lost. When spy
+    /// leaves, it is told to end (SIGTERM).
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Target")]
+    pub(super) command: Vec<OsString>,
+
+    /// Watch the processes that it starts, too
+    ///
+    /// Children and their children, those that are there and those that begin while
+    /// it is watched.
+    #[arg(short, long, help_heading = "Target")]
+    pub(super) subprocesses: bool,
+
+    /// How often to look, as 100, 100hz or 1khz
+    ///
+    /// The times are random around this rate, so that a program with a rhythm of its
+    /// own cannot hide from them.
+    #[arg(
+        short,
+        long,
+        value_name = "HZ",
+        value_parser = quantity::rate,
+        default_value = "100",
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    pub(super) rate: f64,
+
+    /// Stop no thread: what is read of one that runs may be torn
+    ///
+    /// Native frames are then known of threads that sleep alone. Without this, a
+    /// thread that runs is stopped for tens of microseconds.
+    #[arg(short = 'b', long, help_heading = "Sampling", conflicts_with = "native")]
+    pub(super) nonblocking: bool,
+
+    /// Show waiting threads, too: each stack by the time that a thread was there
+    #[arg(short = 'i', long = "idle", visible_alias = "wall", help_heading = "What is shown")]
+    pub(super) idle: bool,
+
+    /// Show native frames, too, where a language runtime has frames of its own
+    ///
+    /// Without this, a thread of such a runtime is shown with the runtime's frames, and
+    /// the native functions that the innermost of them has called. The letter is -n.
+    #[arg(long, help_heading = "What is shown")]
+    pub(super) native: bool,
+
+    /// --native; with a number, how many tables --batch prints
+    #[arg(short = 'n', value_name = "N", num_args = 0..=1, help_heading = "What is shown")]
+    #[expect(clippy::option_option, reason = "not given, given alone, given with a number")]
+    pub(super) native_or_count: Option<Option<NonZeroU64>>,
+
+    /// Show the frames of language runtimes alone
+    ///
+    /// Threads that have none are left out.
+    #[arg(long, help_heading = "What is shown", conflicts_with = "native")]
+    pub(super) no_native: bool,
+
+    /// How often to show it anew, as 2, 2s or 500ms
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        value_parser = quantity::delay,
+        default_value = "500ms",
+        allow_negative_numbers = true,
+        help_heading = "How it is shown"
+    )]
+    pub(super) delay: Duration,
+
+    /// Draw in ASCII alone
+    #[arg(long, help_heading = "How it is shown")]
+    pub(super) ascii: bool,
+
+    /// Leave when the processes have ended
+    ///
+    /// Without this, what was seen stays on the screen, and can be saved.
+    #[arg(long, help_heading = "How it is shown")]
+    pub(super) exit_on_end: bool,
+
+    /// Print one table after --duration, and leave: as without a terminal
+    #[arg(long, help_heading = "Without a screen", conflicts_with = "batch")]
+    pub(super) once: bool,
+
+    /// How long to watch before that
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = quantity::delay,
+        default_value = "5s",
+        allow_negative_numbers = true,
+        help_heading = "Without a screen"
+    )]
+    pub(super) duration: Duration,
+
+    /// Print a table each time, -n N of them, or until Ctrl-C
+    #[arg(long, help_heading = "Without a screen")]
+    pub(super) batch: bool,
+
+    /// Print a JSON object each time, on a line of its own
+    #[arg(short, long, help_heading = "Without a screen")]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

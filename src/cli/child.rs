@@ -3,8 +3,10 @@
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::ExitStatusExt,
-    process::{Command, ExitStatus},
+    os::{fd::AsFd, unix::process::ExitStatusExt},
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,6 +20,15 @@ use nix::{
 use super::exit::{Exit, Failure};
 use crate::task::Pid;
 
+/// Where a command's output goes that has no terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Away.
+    Nowhere,
+    /// To standard error, standard output being used for something else.
+    StandardError,
+}
+
 /// A command that runs.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -28,10 +39,32 @@ impl Child {
     /// Start `command` with this program's terminal, environment and signals:
     /// so before any of them is blocked.
     pub(super) fn start(command: &[OsString]) -> anyhow::Result<Self> {
+        Self::spawn(command, |_| Ok(()))
+    }
+
+    /// Start it without the terminal: it reads nothing, and what it writes is
+    /// lost or, where it is in nobody's way, goes to standard error.
+    pub(super) fn start_apart(command: &[OsString], writes: Writes) -> anyhow::Result<Self> {
+        Self::spawn(command, |command| {
+            command.stdin(Stdio::null());
+            match writes {
+                Writes::Nowhere => command.stdout(Stdio::null()).stderr(Stdio::null()),
+                Writes::StandardError => command.stdout(io::stderr().as_fd().try_clone_to_owned()?),
+            };
+            Ok(())
+        })
+    }
+
+    fn spawn(
+        command: &[OsString],
+        prepare: impl FnOnce(&mut Command) -> io::Result<()>,
+    ) -> anyhow::Result<Self> {
         let Some((program, arguments)) = command.split_first() else {
             return Err(Failure::usage("there is no command after --").into());
         };
-        match Command::new(program).args(arguments).spawn() {
+        let mut command = Command::new(program);
+        prepare(command.args(arguments))?;
+        match command.spawn() {
             Ok(process) => Ok(Self { process }),
             Err(error) => {
                 let exit = match error.kind() {
@@ -48,6 +81,18 @@ impl Child {
     /// number stays its own even when it has ended.
     pub(super) fn pid(&self) -> Pid {
         Pid(self.process.id().try_into().unwrap_or_default())
+    }
+
+    /// Tell it to end, wait for that, but not for longer than `patience`, and
+    /// take its status.
+    pub(super) fn end(mut self, patience: Duration) {
+        let began = Instant::now();
+        pass_on(Signal::SIGTERM, self.pid());
+        // A command that was stopped would not hear it.
+        pass_on(Signal::SIGCONT, self.pid());
+        while began.elapsed() < patience && matches!(self.process.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Wait until it has ended, and take its status.

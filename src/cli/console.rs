@@ -19,6 +19,8 @@ pub(super) struct Console {
     pub(super) live: bool,
     /// Whether somebody can be asked.
     pub(super) answers: bool,
+    /// Whether the terminal can do more than print lines.
+    pub(super) is_clever: bool,
     /// The letters of a line of the terminal that standard output is.
     pub(super) width: Option<usize>,
 }
@@ -38,6 +40,7 @@ impl Console {
             out: paint(out),
             err: paint(err),
             live: err && !dumb,
+            is_clever: !dumb,
             answers: err && io::stdin().is_terminal(),
             width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
         }

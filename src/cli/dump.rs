@@ -120,6 +120,7 @@ fn named(dump: &Dump, names: Vec<Option<Named<'_>>>) -> Process {
             name: thread.name.clone(),
             given_name: thread.given_name.clone(),
             state: thread.state,
+            wait: thread.wait.clone(),
             lock: thread.lock,
             collecting: thread.collecting,
             greenlet: thread.greenlet.clone(),

@@ -20,6 +20,7 @@ mod refusal;
 mod signals;
 mod summary;
 mod target;
+mod top;
 mod typed;
 
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ pub fn run() -> ExitCode {
     };
     let console = Console::new(arguments.color);
     let done = match arguments.command {
+        Command::Top(typed) => plan::top(typed).and_then(|job| top::run(&job, &console)),
         Command::Record(typed) => plan::record(typed).and_then(|job| record::run(&job, &console)),
         Command::Dump(typed) => dump::run(&plan::dump(typed), &console),
         Command::Capture(typed) => capture::run(&plan::capture(typed), &console),

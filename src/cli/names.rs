@@ -1,9 +1,9 @@
 //! Names for frames: what was sampled as addresses, as a reader is shown it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    module::Modules,
+    module::Module,
     output::{Role, View},
     profile::ProcessId,
     sampler::{Dump, Images, Origin, Recording},
@@ -17,7 +17,8 @@ const HOST_DEBUG: &str = "/usr/lib/debug";
 /// The names of every frame of a recording, by
 /// [`FrameId`](crate::profile::FrameId), innermost first.
 pub(super) fn of_recording(recording: &Recording) -> Vec<Vec<Symbol>> {
-    let mut names = Names::new(&recording.modules, recording.origins.iter());
+    let mut names = Names::default();
+    names.know(recording.modules.iter().map(Arc::clone), recording.origins.iter());
     let frames = recording.profile.frames().iter();
     frames.map(|placed| names.of(&placed.frame, placed.process)).collect()
 }
@@ -38,7 +39,8 @@ pub(super) fn of_dumps<'a>(
     images: &Images,
     view: View,
 ) -> Vec<Vec<Option<Named<'a>>>> {
-    let mut names = Names::new(&images.modules, dumps.iter().map(|dump| &dump.origin));
+    let mut names = Names::default();
+    names.know(images.modules.iter().map(Arc::clone), dumps.iter().map(|dump| &dump.origin));
     let of_dump = |(id, dump): (u32, &'a Dump)| {
         let mut of_stack = |stack: &'a Stack| {
             let frames: Vec<&Frame> = stack.frames.iter().collect();
@@ -56,37 +58,50 @@ pub(super) fn of_dumps<'a>(
     (0..).zip(dumps).map(of_dump).collect()
 }
 
-struct Names<'a> {
-    modules: &'a Modules,
+/// What gives frames their names, as images and processes become known.
+pub(super) struct Names {
+    /// The images, by number.
+    modules: Vec<Arc<Module>>,
     symbolizer: Symbolizer,
     /// The maps of code in no file, by process.
     perf_maps: Vec<PerfMap>,
 }
 
-impl<'a> Names<'a> {
-    fn new<'o>(modules: &'a Modules, origins: impl Iterator<Item = &'o Origin>) -> Self {
+impl Default for Names {
+    /// Those of no image and no process yet.
+    fn default() -> Self {
+        let symbolizer = Symbolizer::new(PathBuf::from(HOST_DEBUG));
+        Self { modules: Vec::new(), symbolizer, perf_maps: Vec::new() }
+    }
+}
+
+impl Names {
+    /// Know more images and processes: their numbers follow those that are
+    /// known.
+    pub(super) fn know<'o>(
+        &mut self,
+        modules: impl IntoIterator<Item = Arc<Module>>,
+        origins: impl IntoIterator<Item = &'o Origin>,
+    ) {
         let perf_map = |origin: &Origin| PerfMap::new(&origin.root, origin.namespace_pid);
-        Self {
-            modules,
-            symbolizer: Symbolizer::new(PathBuf::from(HOST_DEBUG)),
-            perf_maps: origins.map(perf_map).collect(),
-        }
+        self.modules.extend(modules);
+        self.perf_maps.extend(origins.into_iter().map(perf_map));
     }
 
     fn role(&mut self, frame: &Frame) -> Role {
         let Frame::Native(NativeFrame { module, code }) = frame else { return Role::Managed };
-        match module.and_then(|id| self.modules.get(id)) {
+        match module.and_then(|id| self.modules.get(id.0 as usize)) {
             Some(module) if self.symbolizer.is_compiled(module, *code) => Role::Compiled,
             _ => Role::Native,
         }
     }
 
     /// Never empty.
-    fn of(&mut self, frame: &Frame, process: Option<ProcessId>) -> Vec<Symbol> {
+    pub(super) fn of(&mut self, frame: &Frame, process: Option<ProcessId>) -> Vec<Symbol> {
         match frame {
             Frame::Managed(frame) => vec![managed(frame)],
             Frame::Native(NativeFrame { module, code }) => {
-                match module.and_then(|id| self.modules.get(id)) {
+                match module.and_then(|id| self.modules.get(id.0 as usize)) {
                     Some(module) => self.symbolizer.image(module, *code),
                     None => self.anonymous(process, *code),
                 }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -81,6 +82,37 @@ pub(super) struct Dump {
     pub(super) paths: Paths,
 }
 
+/// Watch live.
+#[derive(Clone, Debug)]
+pub(super) struct Top {
+    pub(super) targets: Targets,
+    pub(super) scope: Scope,
+    pub(super) rate: f64,
+    pub(super) stopping: Stopping,
+    pub(super) mode: Mode,
+    pub(super) view: View,
+    /// After what time it is shown anew.
+    pub(super) delay: Duration,
+    pub(super) form: Form,
+    pub(super) language: Language,
+    /// How long to watch for [`Form::Once`].
+    pub(super) duration: Duration,
+    /// Whether the screen is to be drawn in ASCII, whatever the locale is.
+    pub(super) ascii: bool,
+    pub(super) exit_on_end: bool,
+}
+
+/// How a live view is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As a screen, if there is a terminal.
+    Screen,
+    /// Printed once.
+    Once,
+    /// Printed each time, so often; `None` until told to stop.
+    Batch(Option<NonZeroU64>),
+}
+
 /// Copy a snapshot to files.
 #[derive(Clone, Debug)]
 pub(super) struct Capture {
@@ -148,6 +180,47 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
     }
 }
 
+/// What a live view is to be.
+pub(super) fn top(typed: args::Top) -> anyhow::Result<Top> {
+    let count = typed.native_or_count.flatten();
+    let form = match (typed.once, typed.batch || typed.json, count) {
+        (true, _, Some(_)) | (false, false, Some(_)) => {
+            let what = "a number of tables goes with --batch";
+            return Err(Failure::usage(what)
+                .why("-n alone shows native frames, and -n N prints N tables")
+                .fix("--batch -n N, or -n at the end or before another flag".to_owned())
+                .into());
+        }
+        (true, _, None) => Form::Once,
+        (false, true, count) => Form::Batch(count),
+        (false, false, None) => Form::Screen,
+    };
+    let native = typed.native || typed.native_or_count == Some(None);
+    if native && (typed.no_native || typed.nonblocking) {
+        let other = if typed.no_native { "--no-native" } else { "--nonblocking" };
+        return Err(Failure::usage(format!("-n cannot be used with {other}")).into());
+    }
+    let targets = if typed.command.is_empty() {
+        processes(typed.pids)
+    } else {
+        Targets::Command(typed.command)
+    };
+    Ok(Top {
+        targets,
+        scope: scope(typed.subprocesses),
+        rate: typed.rate,
+        stopping: stopping(typed.nonblocking),
+        mode: if typed.idle { Mode::Wall } else { Mode::OnCpu },
+        view: view(native, typed.no_native),
+        delay: typed.delay,
+        form,
+        language: if typed.json { Language::Json } else { Language::Text },
+        duration: typed.duration,
+        ascii: typed.ascii,
+        exit_on_end: typed.exit_on_end,
+    })
+}
+
 /// What a snapshot is to be.
 pub(super) fn capture(typed: args::Capture) -> Capture {
     Capture { pid: typed.pid, directory: typed.output }
@@ -191,7 +264,8 @@ fn processes(mut pids: Vec<Pid>) -> Targets {
     if pids.is_empty() { Targets::Unsaid } else { Targets::Processes(pids) }
 }
 
-fn place(path: &Path) -> Place {
+/// Where what was typed is written to.
+pub(super) fn place(path: &Path) -> Place {
     if path == Path::new("-") || path == Path::new("/dev/stdout") {
         return Place::Standard;
     }
@@ -204,17 +278,6 @@ fn place(path: &Path) -> Place {
         _ => Place::File(path),
     }
 }
-
-/// What the ends of files' names tell.
-const NAMES: [(&str, Format); 7] = [
-    (".svg", Format::Flamegraph),
-    (".folded", Format::Collapsed),
-    (".collapsed", Format::Collapsed),
-    (".txt", Format::Collapsed),
-    (".raw", Format::Collapsed),
-    (".speedscope.json", Format::Speedscope),
-    (".trace.json", Format::ChromeTrace),
-];
 
 /// The format that was asked for, or the one that the file's name tells.
 fn format(
@@ -229,10 +292,7 @@ fn format(
         FormatName::Chrometrace => Format::ChromeTrace,
     });
     let Place::File(path) = place else { return Ok(asked.unwrap_or(Format::Flamegraph)) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let told =
-        NAMES.iter().find(|(end, _)| name.strip_suffix(end).is_some_and(|it| !it.is_empty()));
-    let told = told.map(|&(_, format)| format);
+    let told = Format::told_by(&path.file_name().unwrap_or_default().to_string_lossy());
     let shown = path.display();
     match (asked, told) {
         (Some(asked), Some(told)) if asked != told => {
@@ -318,6 +378,44 @@ mod tests {
     fn meant_record(line: &str) -> Record {
         let Command::Record(typed) = meant(line) else { panic!("{line} is no recording") };
         record(typed).unwrap()
+    }
+
+    #[track_caller]
+    fn meant_top(line: &str) -> anyhow::Result<Top> {
+        let Command::Top(typed) = meant(line) else { panic!("{line} is no live view") };
+        top(typed)
+    }
+
+    #[test]
+    fn a_live_view_is_what_was_typed_for_it() {
+        let job = meant_top("top --pid 12345").unwrap();
+        assert_eq!(job.targets, Targets::Processes(vec![Pid(12345)]));
+        assert_eq!((job.form, job.mode, job.view), (Form::Screen, Mode::OnCpu, View::Default));
+        assert_eq!((job.delay, job.rate), (Duration::from_millis(500), 100.0));
+        // Of py-spy's help.
+        let job = meant_top("top -s --idle -r 200 --delay 2.0 -p 1").unwrap();
+        assert_eq!((job.scope, job.mode, job.rate), (Scope::Descendants, Mode::Wall, 200.0));
+        assert_eq!(job.delay, Duration::from_secs(2));
+        assert_eq!(meant_top("top --nonblocking -p 1").unwrap().stopping, Stopping::Never);
+        let command = ["python", "-n", "5"].map(OsString::from).to_vec();
+        let job = meant_top("top -n -- python -n 5").unwrap();
+        assert_eq!((job.targets, job.view), (Targets::Command(command), View::Native));
+        for native in ["top -n -p 1", "top -p 1 -n", "top --native -p 1"] {
+            let job = meant_top(native).unwrap();
+            assert_eq!((job.view, job.form), (View::Native, Form::Screen), "{native}");
+        }
+        let job = meant_top("top --batch -n 3 -d 2 -p 1").unwrap();
+        assert_eq!((job.form, job.view), (Form::Batch(NonZeroU64::new(3)), View::Default));
+        assert_eq!(job.delay, Duration::from_secs(2));
+        let form = |line: &str| meant_top(line).map(|job| (job.form, job.language)).ok();
+        assert_eq!(form("top --batch -n -p 1"), Some((Form::Batch(None), Language::Text)));
+        assert_eq!(form("top --json -p 1"), Some((Form::Batch(None), Language::Json)));
+        assert_eq!(form("top --once -j -p 1"), Some((Form::Once, Language::Json)));
+        let job = meant_top("top --once --duration 1m -p 1").unwrap();
+        assert_eq!((job.form, job.duration), (Form::Once, Duration::from_secs(60)));
+        for wrong in ["top -n 3 -p 1", "top --once -n 3 -p 1", "top -n --no-native -p 1"] {
+            assert_eq!(form(wrong), None, "{wrong}");
+        }
     }
 
     #[track_caller]

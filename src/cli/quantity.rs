@@ -68,6 +68,18 @@ pub(super) fn duration(text: &str) -> Result<Span, String> {
     Duration::try_from_secs_f64(time).map(Span::Time).map_err(|error| error.to_string())
 }
 
+/// The shortest time after which to show something anew: faster than anybody
+/// reads, and slow enough to cost little.
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
+
+/// A time after which something happens: not less than a tenth of a second.
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Span::Time(time) if time >= SHORTEST_DELAY => Ok(time),
+        Span::Time(_) | Span::Unlimited => Err("a time is between 100ms and a year".to_owned()),
+    }
+}
+
 /// The number, and the letters after it.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();

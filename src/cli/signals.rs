@@ -18,11 +18,23 @@ pub(super) struct Blocked {
     awaited: SigSet,
 }
 
+/// Those by which a terminal is taken away for a while and given back.
+const JOB_CONTROL: [Signal; 2] = [Signal::SIGTSTP, Signal::SIGCONT];
+
 /// Block the signals.
 pub(super) fn block() -> anyhow::Result<Blocked> {
+    block_all(&ENDING)
+}
+
+/// Block them, and those of job control, which then are heard, too.
+pub(super) fn block_with_job_control() -> anyhow::Result<Blocked> {
+    block_all(&[ENDING.as_slice(), &JOB_CONTROL].concat())
+}
+
+fn block_all(signals: &[Signal]) -> anyhow::Result<Blocked> {
     let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     let mut awaited = SigSet::empty();
-    for signal in ENDING {
+    for &signal in signals {
         // Whoever started this program to outlive the terminal (nohup) meant it.
         if ignored >> (signal as i32 - 1) & 1 == 0 {
             awaited.add(signal);

@@ -10,6 +10,7 @@ use crate::{
     stack::{End, Parked, Symbol, Variable},
     style::{Paint, Role, clip_middle, escape},
     task::{Lock, Pid, State, Tid},
+    wait::{Futex, Subject, Wait},
 };
 
 /// A process, looked at once, with names.
@@ -40,6 +41,8 @@ pub struct Thread {
     pub given_name: Option<String>,
     /// What it was doing.
     pub state: State,
+    /// What it waits for, where that is known.
+    pub wait: Option<Wait>,
     /// What it has to do with the lock of its language runtime.
     pub lock: Lock,
     /// Whether it collects the garbage of its language runtime.
@@ -109,7 +112,7 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
         "Thread {} {}: {}{}",
         thread.tid,
         called(thread, look.paint),
-        look.paint.text(role, state(thread.state)),
+        look.paint.text(role, state(thread)),
         busy_with(thread),
     )?;
     let digits = digits(thread.frames.len());
@@ -158,16 +161,21 @@ fn called(thread: &Thread, paint: Paint) -> String {
     }
 }
 
-/// What is known of a thread besides its state, as the end of a sentence.
+/// What is known of a thread besides its state, as the end of a sentence: after
+/// a semicolon where a comma would make it a part of what the thread waits for.
 fn busy_with(thread: &Thread) -> String {
+    let waits_for = thread.wait.as_ref().map(|wait| &wait.subject);
+    let is_said = matches!(waits_for, Some(Subject::Futex(Futex::Runtime(_))));
     let lock = match thread.lock {
-        Lock::Without => "",
-        Lock::Held => ", holds the GIL",
-        Lock::Wanted => ", waits for the GIL",
+        Lock::Held => Some("holds the GIL".to_owned()),
+        Lock::Wanted if !is_said => Some("waits for the GIL".to_owned()),
+        Lock::Without | Lock::Wanted => None,
     };
-    let collecting = if thread.collecting { ", collecting garbage" } else { "" };
-    let greenlet = thread.greenlet.as_deref().map(|name| format!(", in greenlet {}", escape(name)));
-    format!("{}{lock}{collecting}", greenlet.unwrap_or_default())
+    let greenlet = thread.greenlet.as_deref().map(|name| format!("in greenlet {}", escape(name)));
+    let collecting = thread.collecting.then(|| "collecting garbage".to_owned());
+    let mark = if thread.wait.is_some() { ';' } else { ',' };
+    let all = [greenlet, lock, collecting].into_iter().flatten();
+    all.map(|what| format!("{mark} {what}")).collect()
 }
 
 /// What the variables of a frame are called.
@@ -225,11 +233,14 @@ pub(super) fn cut(text: &str, width: Option<usize>, taken: usize) -> String {
     }
 }
 
-fn state(state: State) -> String {
-    match state {
+fn state(thread: &Thread) -> String {
+    match thread.state {
         State::Running => "running".to_owned(),
         State::Queued => "waiting for a CPU".to_owned(),
-        State::Blocked(call) => format!("blocked in {call}"),
+        State::Blocked(call) => match &thread.wait {
+            Some(wait) => format!("blocked in {wait}"),
+            None => format!("blocked in {call}"),
+        },
         State::Faulting => "blocked in a page fault".to_owned(),
         State::Halted => "stopped".to_owned(),
     }
@@ -288,6 +299,7 @@ fn thread_json(thread: &Thread) -> Value {
         "given_name": thread.given_name,
         "state": state,
         "syscall": call,
+        "wait": thread.wait.as_ref().map(Wait::json),
         "gil": lock,
         "collecting": thread.collecting,
         "greenlet": thread.greenlet,

@@ -50,7 +50,25 @@ impl Format {
     pub const fn shows_time(self) -> bool {
         matches!(self, Self::Speedscope | Self::ChromeTrace)
     }
+
+    /// The one that the end of a file's name tells, such as `a.folded`.
+    pub fn told_by(name: &str) -> Option<Self> {
+        let name = name.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let is_end = |end: &str| name.strip_suffix(end).is_some_and(|it| !it.is_empty());
+        NAMES.iter().find(|(end, _)| is_end(end)).map(|&(_, format)| format)
+    }
 }
+
+/// What the ends of files' names tell.
+const NAMES: [(&str, Format); 7] = [
+    (".svg", Format::Flamegraph),
+    (".folded", Format::Collapsed),
+    (".collapsed", Format::Collapsed),
+    (".txt", Format::Collapsed),
+    (".raw", Format::Collapsed),
+    (".speedscope.json", Format::Speedscope),
+    (".trace.json", Format::ChromeTrace),
+];
 
 /// Which samples are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    profile::{Costs, Profile},
+    profile::{Costs, ProcessId, Profile, ThreadId, Throttled},
     stack::End,
 };
 
@@ -18,17 +18,18 @@ pub fn stats(profile: &Profile, costs: &Costs) -> Value {
         .map(|(end, count)| (end.key().into(), count.into()))
         .collect();
     let sampled = sampled(profile);
-    let processes: Vec<Value> = profile
-        .processes()
-        .iter()
+    let processes: Vec<Value> = (0..)
+        .zip(profile.processes())
         .zip(sampled)
-        .map(|(process, (samples, cpu))| {
+        .map(|((id, process), (samples, cpu))| {
             json!({
                 "pid": process.pid.0,
                 "command": process.command,
                 "kernel_cpu_seconds": process.kernel_cpu.as_secs_f64(),
                 "sampled_cpu_seconds": cpu.as_secs_f64(),
                 "samples": samples,
+                "throttled": profile.throttled(ProcessId(id)).map(throttled),
+                "threads": threads(profile, ProcessId(id)),
             })
         })
         .collect();
@@ -74,6 +75,28 @@ pub fn stats(profile: &Profile, costs: &Costs) -> Value {
         },
         "notes": costs.notes,
     })
+}
+
+fn throttled(throttled: Throttled) -> Value {
+    json!({ "times": throttled.times, "seconds": throttled.time.as_secs_f64() })
+}
+
+/// What the threads of a process did with their time.
+fn threads(profile: &Profile, process: ProcessId) -> Vec<Value> {
+    let all = (0..).map(ThreadId).zip(profile.threads());
+    all.filter(|(_, thread)| thread.process == process)
+        .map(|(id, thread)| {
+            let spent = profile.spent(id);
+            json!({
+                "tid": thread.tid.0,
+                "name": thread.name,
+                "wall_seconds": spent.wall.as_secs_f64(),
+                "cpu_seconds": spent.cpu.as_secs_f64(),
+                "queued_seconds": spent.queued.as_secs_f64(),
+                "blocked_seconds": spent.blocked().as_secs_f64(),
+            })
+        })
+        .collect()
 }
 
 /// The samples of each process, and the CPU time that they stand for.

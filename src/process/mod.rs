@@ -2,8 +2,11 @@
 
 pub mod access;
 pub mod children;
+pub mod ending;
 mod memory;
 mod roots;
+mod throttling;
+mod waits;
 mod written;
 
 use std::{
@@ -22,6 +25,8 @@ pub use memory::LiveMemory;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use procfs::FromRead;
 pub use roots::Roots;
+pub use throttling::Throttling;
+pub use waits::Waits;
 pub use written::Written;
 
 use crate::{
@@ -224,7 +229,10 @@ impl Process {
     /// # Errors
     /// When the process is gone, or may not be read.
     pub fn auxiliary_vector(&self) -> io::Result<Vec<u8>> {
-        fs::read(format!("/proc/{}/auxv", self.pid))
+        // The kernel has room for 52 numbers (`AT_VECTOR_SIZE`): one read does.
+        let mut bytes = [0; 1024];
+        let len = File::open(format!("/proc/{}/auxv", self.pid))?.read_at(&mut bytes, 0)?;
+        Ok(bytes.get(..len).unwrap_or_default().to_vec())
     }
 
     /// The receive and send timeouts of the socket behind a descriptor of the

@@ -3,6 +3,7 @@
 
 mod costs;
 mod part;
+mod spent;
 mod timeline;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 pub use costs::{Caught, Costs, Histogram, Met};
 pub use part::{Part, Sample};
 use rustc_hash::FxHashMap;
+pub use spent::{Spent, Throttled};
 pub use timeline::{Doing, Record, Timeline};
 
 use crate::{
@@ -122,6 +124,10 @@ pub struct Profile {
     samples: FxHashMap<Key, Weight>,
     timeline: Option<Timeline>,
     journal: Option<part::Journal>,
+    /// By [`ThreadId`] and by [`ProcessId`]; shorter than these where nothing
+    /// is known of the last ones.
+    spent: Vec<Spent>,
+    throttled: Vec<Option<Throttled>>,
 }
 
 /// The first nodes of the tree are no frames but the ends of stacks.
@@ -141,6 +147,8 @@ impl Default for Profile {
             samples: FxHashMap::default(),
             timeline: None,
             journal: None,
+            spent: Vec::new(),
+            throttled: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Key, Node, Placed, Process, Profile, Thread, Weight};
+use super::{Key, Node, Placed, Process, ProcessId, Profile, Spent, Thread, Throttled, Weight};
 
 /// A sample, or several alike of one thread without another between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct Part {
     processes: Vec<Process>,
     /// All threads, likewise.
     threads: Vec<Thread>,
+    /// What the kernel counts of both, likewise.
+    spent: Vec<Spent>,
+    throttled: Vec<Option<Throttled>>,
     /// The frames that are new.
     frames: Vec<Placed>,
     /// The nodes of the stack tree that are new.
@@ -35,6 +38,16 @@ impl Part {
     /// The frames that are new: their ids follow those of the part before.
     pub fn frames(&self) -> &[Placed] {
         &self.frames
+    }
+
+    /// How a process has been throttled; `None` where no limit is in sight.
+    pub fn throttled(&self, process: ProcessId) -> Option<Throttled> {
+        self.throttled.get(process.0 as usize).copied().flatten()
+    }
+
+    /// All threads, by [`ThreadId`](super::ThreadId).
+    pub fn threads(&self) -> &[Thread] {
+        &self.threads
     }
 }
 
@@ -80,6 +93,8 @@ impl Profile {
         Part {
             processes: self.processes.clone(),
             threads: self.threads.clone(),
+            spent: self.spent.clone(),
+            throttled: self.throttled.clone(),
             frames,
             nodes,
             samples: std::mem::take(&mut journal.samples),
@@ -89,8 +104,9 @@ impl Profile {
     /// Know all that another profile knows whose next part this is, but count
     /// none of its samples; these are given back. Ids mean the same in both.
     pub fn extend(&mut self, part: Part) -> Vec<Sample> {
-        let Part { processes, threads, frames, nodes, samples } = part;
+        let Part { processes, threads, spent, throttled, frames, nodes, samples } = part;
         (self.processes, self.threads) = (processes, threads);
+        (self.spent, self.throttled) = (spent, throttled);
         for placed in frames {
             let id = super::FrameId(super::index(self.frames.len()));
             self.frame_ids.insert(placed.clone(), id);
@@ -110,7 +126,7 @@ mod tests {
     use super::*;
     use crate::{
         memory::Address,
-        profile::{ProcessId, ThreadId},
+        profile::ThreadId,
         stack::{CodeAddress, End, Frame, NativeFrame, Stack},
         task::{Lock, Pid, State, Tid},
     };

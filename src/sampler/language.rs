@@ -57,6 +57,11 @@ impl Language {
         notes.into_iter().flatten().chain(unreadable).collect()
     }
 
+    /// Whether it is time to look for one.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.runtime.is_none() && self.next.is_none_or(|(next, _)| now >= next)
+    }
+
     /// Look for one, if it is time to.
     pub(super) fn look_for(
         &mut self,
@@ -65,7 +70,7 @@ impl Language {
         modules: &mut Modules,
         memory: &dyn Memory,
     ) {
-        if self.runtime.is_some() || self.next.is_some_and(|(next, _)| now < next) {
+        if !self.is_due(now) {
             return;
         }
         self.unreadable = None;

@@ -14,6 +14,7 @@ mod rehearse;
 mod shared;
 mod target;
 mod thread;
+mod waiting;
 mod watched;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 pub use live::{Live, Now, Watched};
 pub use once::{capture, dump};
 pub use recorder::{record, watch};
+pub use waiting::wait;
 
 use crate::{
     module::Modules,
@@ -34,6 +36,7 @@ use crate::{
     snapshot::{Registers, Root},
     stack::{Parked, Stack, Variable},
     task::{Lock, Pid, State, Tid},
+    wait::Wait,
 };
 
 /// How to record.
@@ -153,6 +156,9 @@ pub struct ThreadDump {
     pub given_name: Option<String>,
     /// What it was doing.
     pub state: State,
+    /// What it waits for, if it is blocked in a system call and that was still
+    /// so when it was looked into.
+    pub wait: Option<Wait>,
     /// What it has to do with the lock of its language runtime.
     pub lock: Lock,
     /// Whether it collects the garbage of its language runtime.

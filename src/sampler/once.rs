@@ -15,13 +15,14 @@ use super::{
     open,
     rehearse::rehearse,
     shared::{NO_SYSCALL, NOT_STOPPED},
+    waiting,
     watched::{Asked, Watched},
 };
 use crate::{
     capture::{Arrival, Catch, Copied, Gate, Look, Stops, Watch},
     memory::{Address, Piece},
     module::Modules,
-    process::{LiveMemory, Process, Written},
+    process::{LiveMemory, Process, Waits, Written},
     profile::ThreadId,
     runtime::Places,
     snapshot::{self, Registers},
@@ -47,7 +48,15 @@ pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, 
     looked.threads.sort_by_key(|(tid, _)| *tid);
     let Engine { process, memory, mut language, .. } = looked.engine;
     let mut threads = Vec::with_capacity(looked.threads.len());
-    for (tid, sample) in looked.threads {
+    // First of all, before many of them wait for something else.
+    let mut waits = Waits::new(target);
+    let wait = |(tid, sample): &(Tid, Sample)| {
+        let seen = (sample.state, &sample.registers);
+        let gate = Gate::open(target, *tid).ok()?;
+        waiting::of(&mut waits, (*tid, &gate), seen, sample.facts.lock)
+    };
+    let waiting: Vec<_> = looked.threads.iter().map(wait).collect();
+    for ((tid, sample), wait) in looked.threads.into_iter().zip(waiting) {
         let inner = process.namespace_tid(tid);
         let runtime = language.runtime();
         threads.push(ThreadDump {
@@ -55,6 +64,7 @@ pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, 
             name: process.thread_name(tid).unwrap_or_default(),
             given_name: runtime.and_then(|runtime| runtime.thread_name(inner, &memory)),
             state: sample.state,
+            wait,
             lock: sample.facts.lock,
             collecting: sample.facts.collecting,
             greenlet: sample.facts.greenlet,

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     module::Modules,
     process::{Process, Roots},
-    profile::{self, Costs, Key, ProcessId, Profile, ThreadId, Weight},
+    profile::{self, Costs, Key, ProcessId, Profile, Spent, ThreadId, Weight},
     stack::{End, Stack},
     task::{State, Tid},
     unwind::Tables,
@@ -205,18 +205,22 @@ impl Shared {
         watched.since = until.max(watched.since);
         watched.samples += ticks;
         watched.last = Some(found.state);
-        let queued = match (watched.counted, watched.latest) {
+        let mut spent = Spent { wall, ..Spent::default() };
+        match (watched.counted, watched.latest) {
             (Some(before), Some(now)) => {
-                watched.unseen += Duration::from_nanos(now.run.saturating_sub(before.run));
-                Duration::from_nanos(now.wait.saturating_sub(before.wait))
+                spent.cpu = Duration::from_nanos(now.run.saturating_sub(before.run));
+                spent.queued = Duration::from_nanos(now.wait.saturating_sub(before.wait));
+                watched.unseen += spent.cpu;
             }
             // Where the kernel does not count, a sample stands for its time.
             (_, None) if found.state == State::Running => {
+                spent.cpu = wall;
                 watched.unseen = wall;
-                Duration::ZERO
             }
-            _ => Duration::ZERO,
-        };
+            _ => {}
+        }
+        self.profile.spend(watched.id, spent);
+        let queued = spent.queued;
         watched.counted = watched.latest;
         let runnable = found.state.is_runnable();
         let cpu = if runnable { std::mem::take(&mut watched.unseen) } else { Duration::ZERO };

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     capture::{Arrival, Ask, Catch, Copied, Gate, Look, Schedule, Stops},
-    process::{LiveMemory, Process},
-    profile::ProcessId,
+    process::{LiveMemory, Process, Throttling},
+    profile::{ProcessId, Throttled},
     snapshot::Registers,
     task::{State, Tid},
 };
@@ -38,7 +38,7 @@ pub(super) struct Target {
     /// How many threads there were when they were last listed.
     listed: Option<u64>,
     listed_once: bool,
-    /// When they were last counted, and looked at whether any is left.
+    /// When they were last counted.
     counted: Instant,
     program: Option<Program>,
     checked: Instant,
@@ -51,6 +51,9 @@ pub(super) struct Target {
     quiet: Quiet,
     /// CPU time when watching began, and when it was last read.
     cpu: [Duration; 2],
+    /// What the limits of its control groups have kept it from, where it has
+    /// any.
+    throttling: Option<Throttling>,
 }
 
 /// What a process runs: device and inode of the file, and where the kernel has
@@ -84,6 +87,7 @@ impl Target {
         let cpu = process.cpu_time().unwrap_or_default();
         let program = Program::of(&process);
         let is_in_namespace = process.namespace_pid() != process.pid();
+        let throttling = Throttling::of(process.pid());
         let engine = Engine::new(process, &shared.tables)?;
         let id = shared.add_process(&engine.process);
         Ok(Self {
@@ -102,6 +106,7 @@ impl Target {
             is_in_namespace,
             quiet: Quiet::default(),
             cpu: [cpu; 2],
+            throttling,
         })
     }
 
@@ -123,11 +128,18 @@ impl Target {
         self.threads.keys().any(|&tid| stops.is_pending(tid))
     }
 
-    /// Whether the process has ended; asked of the kernel as often as threads
-    /// are counted.
+    /// Whether the process has ended.
+    ///
+    /// A look at its threads finds that they have, one by one; so the kernel is
+    /// asked when none is left, when one has ended, and before a look that
+    /// would take a process that has ended for one that cannot be read. And
+    /// now and then: a first thread has a schedule until its parent knows.
     pub(super) fn has_ended(&self, now: Instant) -> bool {
-        let recent = now.saturating_duration_since(self.counted) < COUNT;
-        !(recent && self.listed.is_some()) && self.engine.process.has_ended()
+        let is_there = self.listed.is_some()
+            && !self.threads.is_empty()
+            && now.saturating_duration_since(self.checked) < CHECK
+            && !self.engine.language.is_due(now);
+        !is_there && self.engine.process.has_ended()
     }
 
     /// What is needed to take an arriving thread's copy, if it is one of this
@@ -285,8 +297,9 @@ impl Target {
             return;
         }
         self.program = program;
-        shared.set_cpu(self.id, self.cpu());
+        self.account(shared);
         self.cpu = [self.cpu[1]; 2];
+        self.throttling = Throttling::of(self.engine.process.pid());
         self.id = shared.add_process(&self.engine.process);
         self.engine.start_over(&shared.tables);
         // The thread that executes becomes the first.
@@ -378,8 +391,7 @@ impl Target {
 
     /// Count all that was seen so far, and say what each thread does.
     pub(super) fn tell(&mut self, shared: &mut Shared, into: &mut Vec<Now>) {
-        let cpu = self.cpu();
-        shared.set_cpu(self.id, cpu);
+        self.account(shared);
         for watched in self.threads.values_mut() {
             shared.count_again(watched);
             let asleep = watched.settled.map(|settled| settled.since);
@@ -409,8 +421,17 @@ impl Target {
         for note in self.engine.language.notes() {
             shared.note(&note);
         }
+        self.account(shared);
+    }
+
+    /// Say what the kernel has counted of the process so far.
+    fn account(&mut self, shared: &mut Shared) {
         let cpu = self.cpu();
         shared.set_cpu(self.id, cpu);
+        if let Some(throttling) = &self.throttling {
+            let (times, time) = throttling.so_far();
+            shared.profile.set_throttled(self.id, Throttled { times, time });
+        }
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
+use addr2line::{Context, FrameIter, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{DwarfPackage, SectionId};
 
 use super::{
     bytes::{Bytes, bounded},
     elf::Elf,
     locate::{self, Locator},
+    units::Units,
 };
 
 /// How many functions that were inlined into each other are shown at most.
@@ -44,7 +45,7 @@ pub(super) struct Function {
 
 /// The debug information of an image.
 pub(super) struct Dwarf {
-    context: Context<Bytes>,
+    read: Read,
     /// Where parts of it may lie.
     locator: Locator,
     /// The files that it was made from, without their ending: `.dwp` is looked
@@ -57,9 +58,19 @@ pub(super) struct Dwarf {
     allowance: usize,
 }
 
+/// How much of it was read.
+enum Read {
+    /// The units that hold the addresses that were asked for.
+    Units(Box<gimli::Dwarf<Bytes>>, Units),
+    /// All units, so far as is needed to know which holds what.
+    Whole(Context<Bytes>),
+    /// All, in vain.
+    Nothing,
+}
+
 impl Dwarf {
     /// The debug information in `elf` (opened as `path`, where it has one).
-    pub(super) fn new(elf: &Elf, path: Option<&Path>, locator: Locator) -> Option<Self> {
+    pub(super) fn new(elf: &Elf, path: Option<&Path>, locator: Locator) -> Self {
         let mut held = 0;
         let mut dwarf = load(elf, |id| Some(id.name()), &mut held);
         if let Some(shared) = locator.shared(elf, path) {
@@ -68,12 +79,10 @@ impl Dwarf {
         }
         let size = held.saturating_add(gimli::Reader::len(elf.bytes()));
         let allowance = size.saturating_mul(MAX_READS).saturating_add(1 << 20);
-        let context = bounded(allowance, || {
-            dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
-            Context::from_dwarf(dwarf).ok()
-        })?;
+        let units = bounded(allowance, || Units::new(&dwarf));
+        let read = Read::Units(Box::new(dwarf), units);
         let beside = [path.map(Path::to_owned), locator.image()].into_iter().flatten().collect();
-        Some(Self { context, locator, beside, package: None, held, allowance })
+        Self { read, locator, beside, package: None, held, allowance }
     }
 
     /// How many bytes of memory are held beside the file that it was made from.
@@ -88,12 +97,31 @@ impl Dwarf {
     }
 
     fn find(&mut self, at: u64) -> Vec<Function> {
-        let Self { context, locator, beside, package, held, .. } = self;
+        if let Read::Units(dwarf, units) = &mut self.read {
+            if let Some(context) = units.holding(dwarf, at)
+                && let LookupResult::Output(Ok(frames)) = context.find_frames(at)
+            {
+                let functions = functions(frames);
+                if !functions.is_empty() {
+                    return functions;
+                }
+            }
+            let mut dwarf = std::mem::take(&mut **dwarf);
+            dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
+            self.read = Context::from_dwarf(dwarf).map_or(Read::Nothing, Read::Whole);
+        }
+        self.find_in_whole(at)
+    }
+
+    fn find_in_whole(&mut self, at: u64) -> Vec<Function> {
+        let Self { read: Read::Whole(context), locator, beside, package, held, .. } = self else {
+            return Vec::new();
+        };
         let mut found = context.find_frames(at);
         let mut loads = 0;
-        let mut frames = loop {
+        loop {
             match found {
-                LookupResult::Output(Ok(frames)) => break frames,
+                LookupResult::Output(Ok(frames)) => return functions(frames),
                 LookupResult::Output(Err(_)) => return Vec::new(),
                 LookupResult::Load { load, continuation } => {
                     loads += 1;
@@ -104,23 +132,27 @@ impl Dwarf {
                     found = continuation.resume(part.flatten().map(Arc::new));
                 }
             }
-        };
-        let mut functions = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|name| name.raw_name().ok());
-            let location = frame.location;
-            let file = location.as_ref().and_then(|location| location.file);
-            functions.push(Function {
-                name: name.filter(|name| !name.is_empty()).map(std::borrow::Cow::into_owned),
-                file: file.filter(|path| path.len() <= MAX_PATH).map(str::to_owned),
-                line: location.and_then(|location| location.line).filter(|&line| line != 0),
-            });
-            if functions.len() > MAX_INLINED {
-                return Vec::new();
-            }
         }
-        functions
     }
+}
+
+/// The functions that were found at an address.
+fn functions(mut frames: FrameIter<'_, Bytes>) -> Vec<Function> {
+    let mut functions = Vec::new();
+    while let Ok(Some(frame)) = frames.next() {
+        let name = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+        let location = frame.location;
+        let file = location.as_ref().and_then(|location| location.file);
+        functions.push(Function {
+            name: name.filter(|name| !name.is_empty()).map(std::borrow::Cow::into_owned),
+            file: file.filter(|path| path.len() <= MAX_PATH).map(str::to_owned),
+            line: location.and_then(|location| location.line).filter(|&line| line != 0),
+        });
+        if functions.len() > MAX_INLINED {
+            return Vec::new();
+        }
+    }
+    functions
 }
 
 type Name = fn(SectionId) -> Option<&'static str>;

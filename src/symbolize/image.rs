@@ -56,9 +56,8 @@ impl Image {
             Some(found) => (Some(found.elf), Some(found.path)),
             None => (None, locator.image()),
         };
-        let dwarf = own
-            .or(debug.as_ref())
-            .and_then(|elf| Dwarf::new(elf, path.as_deref(), locator.clone()));
+        let dwarf =
+            own.or(debug.as_ref()).map(|elf| Dwarf::new(elf, path.as_deref(), locator.clone()));
         let (module, tables) = (Arc::clone(module), OnceCell::new());
         let sources = FxHashMap::default();
         Self { module, main, debug, dwarf, tables, locator, sources, used: 0 }

@@ -24,6 +24,7 @@ mod locate;
 mod perf_map;
 mod plt;
 mod symbols;
+mod units;
 
 use std::{path::PathBuf, sync::Arc};
 

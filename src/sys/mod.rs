@@ -2,6 +2,7 @@
 //! Every function here is safe with any argument.
 #![allow(unsafe_code, reason = "this room is the fence around it")]
 
+pub(crate) mod clock;
 pub(crate) mod map;
 pub(crate) mod pidfd;
 pub(crate) mod priority;

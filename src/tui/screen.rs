@@ -253,6 +253,9 @@ pub struct Flame {
     pub top: usize,
     /// The callers of the first box, outermost first, when it was zoomed to.
     pub above: Vec<String>,
+    /// The way from the root to the first box, in steps of
+    /// [`tabs`](super::tabs); empty when that is the root.
+    pub path: Vec<usize>,
 }
 
 /// A function in an icicle graph.
@@ -260,6 +263,8 @@ pub struct Flame {
 pub struct FlameBox {
     /// The function.
     pub name: String,
+    /// The step of [`tabs`](super::tabs) that leads to it from its caller.
+    pub step: usize,
     /// Its depth below the first box.
     pub depth: usize,
     /// Where it begins and ends, as shares of the first box, 0 to 1.
@@ -304,7 +309,8 @@ pub struct WaitRow {
     pub threads: usize,
     /// The system call.
     pub call: String,
-    /// For what: the object behind the descriptor, the owner of a lock.
+    /// For what: the object behind the descriptor, the owner of a lock; where
+    /// that is not known, which threads.
     pub object: String,
     /// The innermost frames that are shown, innermost first.
     pub stack: Vec<String>,

@@ -65,6 +65,8 @@ fn help() {
     for (name, arguments) in [
         ("help-short.txt", &["-h"][..]),
         ("help-long.txt", &["--help"]),
+        ("help-top-short.txt", &["top", "-h"]),
+        ("help-top-long.txt", &["top", "--help"]),
         ("help-record-short.txt", &["record", "-h"]),
         ("help-record-long.txt", &["record", "--help"]),
         ("help-dump-short.txt", &["dump", "-h"]),
@@ -118,6 +120,11 @@ fn what_is_typed_wrong_is_refused_with_2() {
     }
     check(&["dump", "-p", &pid, "-n", "--no-native"], "cannot be used with");
     check(&["dump", "-p", &pid, "-n", "-b"], "cannot be used with");
+    check(&["top", "-p", &pid, "-n", "-b"], "cannot be used with");
+    check(&["top", "-p", &pid, "-n", "5"], "goes with --batch");
+    check(&["top", "-p", &pid, "--once", "--batch"], "cannot be used with");
+    check(&["top", "-p", &pid, "-d", "50ms"], "between 100ms and");
+    check(&["top", "-p", &pid, "--batch", "-n", "0"], "invalid value");
     check(&["record", "-p", &pid, "--colour", "x"], "--color");
     for command in ["record", "dump"] {
         check(&[command, &pid], &format!("to watch process {pid}, type `-p {pid}`"));

@@ -36,6 +36,11 @@ mod single_step;
 mod speedscope;
 mod symbols;
 mod target;
+mod terminal;
 mod tidy;
+mod top;
 #[cfg(target_arch = "x86_64")]
 mod traced;
+mod view;
+#[cfg(target_arch = "x86_64")]
+mod waits;

@@ -12,6 +12,7 @@ use spy::{
     },
     style::Paint,
     task::{Lock, Pid, State, Syscall, Tid},
+    wait::{Count, Descriptor, Futex, Object, RuntimeLock, Subject, Timeout, Wait},
 };
 
 use crate::golden;
@@ -309,6 +310,20 @@ fn statistics() {
     golden::check("stats.json", &(serde_json::to_string_pretty(&stats).unwrap() + "\n"));
 }
 
+/// What a thread waits for that is in this state.
+fn waits(state: State) -> Option<Wait> {
+    let State::Blocked(call) = state else { return None };
+    let bare = Wait::bare(call);
+    Some(if state == self::call(libc::SYS_epoll_wait) {
+        let object = Object::Epoll(Count { number: 12, more: false });
+        let timeout = Some(Timeout::After(Duration::from_millis(100)));
+        Wait { descriptor: Some(Descriptor { fd: 5, object }), timeout, ..bare }
+    } else {
+        let lock = RuntimeLock { name: "the GIL".to_owned(), owner: None };
+        Wait { subject: Subject::Futex(Futex::Plain), ..bare }.for_runtime(lock)
+    })
+}
+
 fn dumped() -> dump::Process {
     let symbol = |function: &str, file: Option<&str>, line, inlined| Symbol {
         function: function.to_owned(),
@@ -325,6 +340,7 @@ fn dumped() -> dump::Process {
         name: name.to_owned(),
         given_name: None,
         state,
+        wait: waits(state),
         lock: Lock::Without,
         collecting: false,
         greenlet: None,
@@ -395,6 +411,7 @@ fn interpreted() -> dump::Process {
         name: "python3".to_owned(),
         given_name: given.map(str::to_owned),
         state: if lock == Lock::Wanted { call(libc::SYS_futex) } else { State::Running },
+        wait: (lock == Lock::Wanted).then(|| waits(call(libc::SYS_futex))).flatten(),
         lock,
         collecting,
         greenlet: given.is_none().then(|| "serve".to_owned()),

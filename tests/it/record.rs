@@ -222,6 +222,11 @@ fn statistics_say_what_it_cost() {
 
     let (kernel, sampled) = (number("/cpu_seconds/kernel"), number("/cpu_seconds/sampled"));
     assert!(kernel > 0.5 && (sampled / kernel - 1.0).abs() < 0.1, "{stats:#}");
+    let spent = |what| spent(&stats, what);
+    let parts = spent("cpu_seconds") + spent("queued_seconds") + spent("blocked_seconds");
+    assert!((parts / spent("wall_seconds") - 1.0).abs() < 0.02, "{stats:#}");
+    assert!((spent("cpu_seconds") / kernel - 1.0).abs() < 0.1, "{stats:#}");
+    assert!(spent("blocked_seconds") > 0.4 * spent("wall_seconds"), "{stats:#}");
     for cost in ["/own/cpu_seconds", "/own/memory_bytes", "/first_sample_seconds"] {
         assert!(number(cost) > 0.0, "{cost}: {stats:#}");
     }
@@ -241,6 +246,9 @@ fn waiting_for_a_processor_is_not_using_it() {
     let (stats, seen) = watched(&target, &["-d", "3", "-r", "200", "--wall"]);
     agrees(&stats);
     assert!(seen.share(|frame| frame == "[waiting for a CPU]") > 0.5, "{seen:#?}");
+    // Four of its five threads want the processor.
+    let queued = spent(&stats, "queued_seconds") / spent(&stats, "wall_seconds");
+    assert!(queued > 0.5 && queued < 0.8, "{stats:#}");
 }
 
 /// Threads that sleep and work in turns shorter than a look takes use no more
@@ -256,6 +264,13 @@ fn short_sleepers_count_for_what_they_use() {
         number(&stats, "/samples/missed") < 0.1 * number(&stats, "/samples/still"),
         "{stats:#}"
     );
+}
+
+/// What the threads of all processes did, in seconds.
+fn spent(stats: &Value, what: &str) -> f64 {
+    let processes = stats["processes"].as_array().unwrap().iter();
+    let threads = processes.flat_map(|process| process["threads"].as_array().unwrap());
+    threads.map(|thread| thread[what].as_f64().unwrap()).sum()
 }
 
 /// What a recording of `target` with these options says: its statistics, and

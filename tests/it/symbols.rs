@@ -190,6 +190,39 @@ fn compressed_sections_are_read() {
     same_names(&target, &whole, &packed, in_c);
 }
 
+/// With an index of the units only those are read that hold an address; after
+/// link-time optimisation they refer to each other.
+#[test]
+fn names_are_the_same_without_an_index_of_the_units() {
+    for (number, flags) in
+        [&[][..], &["-flto"], &["-gdwarf-4"], &["-gdwarf-4", "-flto"]].into_iter().enumerate()
+    {
+        let target = Target::new(&format!("index-{number}"));
+        let whole = target.compile("whole", "symbols.c", flags);
+        assert!(section(&whole, ".debug_aranges").is_some_and(|index| !index.is_empty()));
+        target.run(&["objcopy", "--remove-section=.debug_aranges", "whole", "without"]);
+        same_names(&target, &whole, &target.path("without"), in_c);
+    }
+}
+
+/// What the index says is believed only where the unit knows the address, too.
+#[test]
+fn an_index_that_says_something_else_is_not_believed() {
+    let target = Target::new("index-wrong");
+    let whole = target.compile("whole", "symbols.c", &[]);
+    let index = section(&whole, ".debug_aranges").unwrap();
+    // After the header are addresses and lengths (DWARF 5, section 6.1.2).
+    for value in [0, 1, 0xff] {
+        for at in 16..index.len() {
+            let mut wrong = index.clone();
+            wrong[at] = value;
+            fs::write(target.path("index"), wrong).unwrap();
+            target.run(&["objcopy", "--update-section=.debug_aranges=index", "whole", "wrong"]);
+            same_names(&target, &whole, &target.path("wrong"), |name| name == "outer");
+        }
+    }
+}
+
 #[test]
 fn split_debug_information_is_read() {
     for version in ["-gdwarf-4", "-gdwarf-5"] {

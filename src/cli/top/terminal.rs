@@ -1,0 +1,292 @@
+//! The terminal: taken, drawn on, and given back as it was.
+//!
+//! It is given back whatever happens: by whoever took it, when that is dropped,
+//! and before a panic says what it has to say.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    os::fd::AsFd,
+    panic,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use nix::{
+    sys::signal::{SigSet, Signal, raise},
+    unistd::isatty,
+};
+use ratatui::{
+    Terminal, TerminalOptions, Viewport,
+    backend::{Backend, ClearType, CrosstermBackend},
+    buffer::Buffer,
+    crossterm::{
+        cursor::{Hide, Show},
+        event::{DisableMouseCapture, EnableMouseCapture},
+        execute, queue,
+        terminal::{
+            BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen,
+            LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+        },
+    },
+    layout::Rect,
+};
+
+use crate::tui::{
+    Screen,
+    view::{self, Look},
+};
+
+/// The size of a terminal that does not say: that of a serial line, mostly.
+const UNSAID: (u16, u16) = (80, 24);
+
+/// More than a screen with its colours: it is written as a whole.
+const BUFFER: usize = 64 << 10;
+
+/// Whether the terminal is taken now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal, taken.
+pub(super) struct Taken {
+    painter: Painter<File>,
+}
+
+/// Whether there is a terminal to draw on, and one to hear keys from.
+pub(super) fn is_there() -> bool {
+    let keys = || File::options().read(true).write(true).open("/dev/tty").is_ok();
+    isatty(io::stdout()).unwrap_or(false) && (isatty(io::stdin()).unwrap_or(false) || keys())
+}
+
+/// Whether whoever sat at the terminal has gone: nothing will be heard of it.
+pub(super) fn has_hung_up() -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let out = io::stdout();
+    let mut asked = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    matches!(poll(&mut asked, PollTimeout::ZERO), Ok(1..))
+        && asked.iter().any(|it| it.revents().is_some_and(|events| events.intersects(gone)))
+}
+
+/// Columns and rows.
+pub(super) fn size() -> (u16, u16) {
+    let size = terminal_size::terminal_size_of(io::stdout());
+    let size = size.map(|(width, height)| (width.0, height.0));
+    size.filter(|&(width, height)| width > 0 && height > 0).unwrap_or(UNSAID)
+}
+
+fn area() -> Rect {
+    let (width, height) = size();
+    Rect::new(0, 0, width, height)
+}
+
+/// Before a panic says where it was, give the terminal back: or nobody could
+/// read it.
+pub(super) fn give_back_before_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        give_back();
+        before(panic);
+    }));
+}
+
+/// Give the terminal back, if it is taken. It may have gone: then there is
+/// nobody to miss anything.
+fn give_back() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let _ = write_back(&mut io::stdout());
+    let _ = disable_raw_mode();
+}
+
+fn write_back(out: &mut impl Write) -> io::Result<()> {
+    execute!(out, EndSynchronizedUpdate, DisableMouseCapture, LeaveAlternateScreen, Show)
+}
+
+impl Taken {
+    /// Take the terminal that standard output is.
+    pub(super) fn take(look: Look) -> io::Result<Self> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let mut taken = Self { painter: Painter::new(out, look, area())? };
+        taken.take_again()?;
+        Ok(taken)
+    }
+
+    /// Take it once more, whatever was done to it meanwhile: all that was on
+    /// it is gone.
+    pub(super) fn take_again(&mut self) -> io::Result<()> {
+        TAKEN.store(true, Ordering::SeqCst);
+        // Whoever had it meanwhile may have changed its modes, and these are
+        // those that it is to have again.
+        disable_raw_mode()?;
+        enable_raw_mode()?;
+        execute!(self.painter.out(), EnterAlternateScreen, EnableMouseCapture, Hide)?;
+        self.painter.clear(area())
+    }
+
+    /// The terminal has another size, or what is on it is not known.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.painter.clear(area())
+    }
+
+    /// Give it back, stop this program as Ctrl-Z does, and when it goes on take
+    /// it again. Where nobody could make it go on (a process group without a
+    /// shell) the kernel does not stop it.
+    pub(super) fn stop_for_a_while(&mut self) -> io::Result<()> {
+        give_back();
+        let mut stop = SigSet::empty();
+        stop.add(Signal::SIGTSTP);
+        // For this thread alone: the others have it blocked, and one awaits it.
+        stop.thread_unblock()?;
+        raise(Signal::SIGTSTP)?;
+        stop.thread_block()?;
+        self.take_again()
+    }
+
+    /// Show `screen`, unless the terminal was given back.
+    pub(super) fn draw(&mut self, screen: &Screen) -> io::Result<()> {
+        if TAKEN.load(Ordering::SeqCst) { self.painter.draw(screen) } else { Ok(()) }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// What draws, and knows what it has drawn.
+struct Painter<W: Write> {
+    terminal: Terminal<CrosstermBackend<BufWriter<W>>>,
+    /// What is on the terminal; `None` when that is not known.
+    shown: Option<Buffer>,
+    look: Look,
+}
+
+impl<W: Write> Painter<W> {
+    fn new(out: W, look: Look, area: Rect) -> io::Result<Self> {
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(BUFFER, out));
+        let options = TerminalOptions { viewport: Viewport::Fixed(area) };
+        Ok(Self { terminal: Terminal::with_options(backend, options)?, shown: None, look })
+    }
+
+    const fn out(&mut self) -> &mut CrosstermBackend<BufWriter<W>> {
+        self.terminal.backend_mut()
+    }
+
+    /// Begin with an empty terminal of that size.
+    fn clear(&mut self, area: Rect) -> io::Result<()> {
+        self.shown = None;
+        self.terminal.resize(area)?;
+        self.out().clear_region(ClearType::All)
+    }
+
+    /// Show `screen`. Nothing is written where nothing has changed: ratatui
+    /// would at least hide the cursor each time.
+    fn draw(&mut self, screen: &Screen) -> io::Result<()> {
+        view::draw(screen, self.look, &mut self.terminal.get_frame());
+        let fresh = self.terminal.current_buffer_mut();
+        if self.shown.as_ref() == Some(fresh) {
+            fresh.reset();
+            return Ok(());
+        }
+        self.shown = Some(fresh.clone());
+        queue!(self.out(), BeginSynchronizedUpdate)?;
+        self.terminal.flush()?;
+        self.terminal.swap_buffers();
+        execute!(self.out(), EndSynchronizedUpdate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
+    use super::*;
+    use crate::{
+        style::Paint,
+        tui::{
+            screen::{Body, Gauges, Tabs, Title},
+            view::Letters,
+        },
+    };
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Written(Rc<RefCell<Vec<u8>>>);
+
+    impl Written {
+        /// How many bytes were written since this was last asked.
+        fn take(&self) -> usize {
+            self.0.take().len()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn screen(watched: u64) -> Screen {
+        let watched = Duration::from_secs(watched);
+        Screen {
+            title: Title { command: "hot".to_owned(), watched, ..Title::default() },
+            gauges: Gauges::default(),
+            evidence: None,
+            tabs: Tabs::default(),
+            body: Body::Empty("nothing yet".to_owned()),
+            path: None,
+            keys: Vec::new(),
+            overlay: None,
+            filter: None,
+        }
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        give_back_before_panics();
+        TAKEN.store(true, Ordering::SeqCst);
+        let other = std::thread::spawn(|| panic!("as it should"));
+        assert!(other.join().is_err());
+        assert!(!TAKEN.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn all_that_was_taken_is_given_back() {
+        let mut written = Vec::new();
+        write_back(&mut written).unwrap();
+        let text = String::from_utf8(written).unwrap();
+        // The other screen, the mouse, the cursor, the update as a whole.
+        for mode in ["?1049l", "?1000l", "?1006l", "?25h", "?2026l"] {
+            assert!(text.contains(mode), "{mode} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_changed_is_written() {
+        let written = Written::default();
+        let look = Look { paint: Paint::Coloured, letters: Letters::Unicode };
+        let area = Rect::new(0, 0, 80, 24);
+        let mut painter = Painter::new(written.clone(), look, area).unwrap();
+        painter.clear(area).unwrap();
+        painter.draw(&screen(1)).unwrap();
+        assert!(written.take() > 50);
+        painter.draw(&screen(1)).unwrap();
+        assert_eq!(written.take(), 0);
+        painter.draw(&screen(2)).unwrap();
+        let second = written.take();
+        assert!((1..120).contains(&second), "{second} bytes for a second");
+        painter.draw(&screen(2)).unwrap();
+        assert_eq!(written.take(), 0);
+        // Whatever was on it is gone.
+        painter.clear(area).unwrap();
+        painter.draw(&screen(2)).unwrap();
+        assert!(written.take() > 50);
+        painter.clear(Rect::new(0, 0, 1, 1)).unwrap();
+        painter.draw(&screen(2)).unwrap();
+    }
+}

@@ -1,0 +1,58 @@
+//! What a screen says, as JSON. `docs/json.md` says what the keys mean.
+
+use serde_json::{Value, json};
+
+use super::screen::{Body, FunctionRow, Moment, Screen};
+
+/// How many functions are told. A program has more of them than anybody asks
+/// for twice a second.
+const ROWS: usize = 200;
+
+/// `screen` as one object.
+pub fn value(screen: &Screen) -> Value {
+    let Screen { title, gauges, .. } = screen;
+    let functions: Vec<Value> = match &screen.body {
+        Body::Functions(table) => table.rows.iter().take(ROWS).map(function).collect(),
+        _ => Vec::new(),
+    };
+    json!({
+        "watched_seconds": title.watched.as_secs_f64(),
+        "who": title.who,
+        "command": title.command,
+        "runtime": title.runtime,
+        "ended": match &title.moment {
+            Moment::Ended(how) => Some(how),
+            Moment::Live | Moment::Paused(_) | Moment::Past(_) => None,
+        },
+        "rate": { "wanted_hz": title.rate, "made": title.made },
+        "cpu_cores": gauges.cores,
+        "gil": gauges.lock.map(|(held, waiting)| json!({ "held": held, "waiting": waiting })),
+        "threads": {
+            "running": gauges.threads.running,
+            "queued": gauges.threads.queued,
+            "gil": gauges.threads.lock,
+            "blocked": gauges.threads.blocked,
+        },
+        "own": { "cpu_cores": gauges.own, "held_microseconds": gauges.held },
+        "lost": gauges.lost,
+        "evidence": screen.evidence.as_ref().map(|evidence| {
+            json!({ "grave": evidence.grave, "text": evidence.text })
+        }),
+        "shown": screen.tabs.population,
+        "functions": functions,
+        "path": screen.path.as_ref().map(|path| {
+            json!({ "frames": path.frames, "share": path.share })
+        }),
+    })
+}
+
+fn function(row: &FunctionRow) -> Value {
+    json!({
+        "function": row.name,
+        "place": row.place,
+        "native": row.native,
+        "self": row.own,
+        "total": row.total,
+        "margin": row.margin,
+    })
+}

@@ -1,0 +1,420 @@
+//! The live view in a terminal, and without one: each promise that
+//! `docs/top.md` makes, once.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Command, Output, Stdio},
+};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{
+    target::{Target, alone, build, together, until},
+    terminal::Terminal,
+};
+
+const SPY: &str = env!("CARGO_BIN_EXE_spy");
+
+/// The size of a terminal that nobody has made larger.
+const USUAL: (u16, u16) = (80, 24);
+
+/// What the function is called that `hot.c` spends half of its time in.
+const HOT: &str = "hot_add";
+
+fn top(target: &Target, more: &[&str]) -> Command {
+    let mut command = Command::new(SPY);
+    command.args(["top", "-p", &target.number()]).args(more);
+    command
+}
+
+/// A target, and a terminal that shows its hot function.
+fn watched(more: &[&str], size: (u16, u16)) -> (Target, Terminal) {
+    let target = Target::start("hot.c", &[], &[]);
+    let terminal = Terminal::start(&top(&target, more), size);
+    terminal.shows(HOT);
+    (target, terminal)
+}
+
+fn leaves(mut terminal: Terminal) {
+    terminal.types("q");
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
+fn it_opens_on_the_target_and_its_hot_function_and_leaves_no_trace() {
+    let _together = together();
+    let (mut target, mut terminal) = watched(&[], USUAL);
+    terminal.see("a screen of its own", |screen| screen.alternate_screen().then_some(()));
+    terminal.shows(&target.number());
+    terminal.shows("on-CPU");
+    terminal.types("q");
+    assert_eq!(terminal.end().code(), Some(0));
+    target.is_unharmed("hot_add");
+}
+
+#[test]
+fn every_way_to_leave_gives_the_terminal_back() {
+    let _together = together();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        let (_target, mut terminal) = watched(&[], USUAL);
+        terminal.signal(signal);
+        assert_eq!(terminal.end().code(), Some(0), "{signal}");
+    }
+    let (_target, mut terminal) = watched(&[], USUAL);
+    terminal.types("\x03");
+    assert_eq!(terminal.end().code(), Some(0), "Ctrl-C");
+}
+
+#[test]
+fn when_the_terminal_goes_it_goes_too() {
+    let _together = together();
+    let (mut target, mut terminal) = watched(&[], USUAL);
+    assert_eq!(terminal.hang_up().code(), Some(0));
+    target.is_unharmed("hot_add");
+}
+
+/// Nobody sends the signal of a hangup to who was started to outlive it.
+#[test]
+fn when_the_terminal_goes_it_goes_too_though_it_ignores_the_signal() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let mut command = Command::new("sh");
+    let line = format!("trap '' HUP; exec {SPY} top -p {}", target.number());
+    command.args(["-c", &line]);
+    let mut terminal = Terminal::start(&command, USUAL);
+    terminal.shows(HOT);
+    terminal.hang_up();
+}
+
+#[test]
+fn it_is_drawn_anew_for_another_size() {
+    let _together = together();
+    let (_target, terminal) = watched(&[], USUAL);
+    for size in [(120, 40), (40, 10), (30, 5), (1, 1), (200, 60)] {
+        terminal.resize(size);
+        if size > (1, 1) {
+            terminal.see("it at another size", |screen| {
+                let rows: Vec<String> = screen.rows(0, size.0).collect();
+                let is_drawn =
+                    rows.len() == usize::from(size.1) && rows.iter().any(|row| row.contains(HOT));
+                is_drawn.then_some(())
+            });
+        }
+    }
+    terminal.resize(USUAL);
+    terminal.shows(HOT);
+    leaves(terminal);
+}
+
+#[test]
+fn even_on_one_cell_it_can_be_left() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let terminal = Terminal::start(&top(&target, &[]), (1, 1));
+    terminal.see("a screen of its own", |screen| screen.alternate_screen().then_some(()));
+    leaves(terminal);
+}
+
+/// What changes on a screen of 80x24 at two a second is a few hundred bytes.
+#[test]
+fn little_is_written() {
+    let _together = together();
+    let (_target, terminal) = watched(&[], USUAL);
+    terminal.shows("00:02");
+    let before = terminal.bytes().len();
+    terminal.shows("00:05");
+    let written = terminal.bytes().len() - before;
+    // A tick more or less of its clock.
+    assert!(written <= 4 * 3000, "{written} bytes in 3 s");
+    leaves(terminal);
+}
+
+#[test]
+fn without_colours_there_are_none_and_without_unicode_ascii() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let mut command = top(&target, &[]);
+    command.env("NO_COLOR", "1").env("LANG", "C");
+    let terminal = Terminal::start(&command, USUAL);
+    terminal.shows(HOT);
+    terminal.shows("00:02");
+    let written = terminal.bytes();
+    leaves(terminal);
+    assert!(written.is_ascii(), "{}", String::from_utf8_lossy(&written));
+    let text = String::from_utf8(written).unwrap();
+    let colours = regex::Regex::new(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]").unwrap();
+    assert_eq!(colours.find(&text).map(|found| found.as_str().to_owned()), None);
+
+    let terminal = Terminal::start(&top(&target, &["--ascii"]), USUAL);
+    terminal.shows(HOT);
+    let written = terminal.bytes();
+    leaves(terminal);
+    assert!(written.is_ascii());
+    assert!(colours.is_match(&String::from_utf8(written).unwrap()), "colours are told apart");
+}
+
+#[test]
+fn keys_and_the_mouse_do_what_they_say() {
+    let _together = together();
+    let (_target, mut terminal) = watched(&[], USUAL);
+    terminal.types("?");
+    terminal.shows("choose a tab");
+    terminal.types("\x1b");
+    terminal.hides("choose a tab");
+    terminal.types("2");
+    terminal.shows("of one CPU");
+    // The name of a tab, where it stands.
+    let column = terminal.see("the tabs", |screen| {
+        let row = screen.rows(0, 80).nth(3)?;
+        row.find("1Functions").filter(|_| row.is_ascii() || row.contains("2Threads"))
+    });
+    terminal.types(&format!("\x1b[<0;{};4M\x1b[<0;{};4m", column + 2, column + 2));
+    terminal.shows("on-CPU");
+    terminal.types(" ");
+    terminal.shows("PAUSED");
+    terminal.types(" ");
+    terminal.shows("LIVE");
+    leaves(terminal);
+}
+
+#[test]
+fn it_gives_way_to_the_shell_and_comes_back() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let mut shell = Command::new("sh");
+    shell.arg("-i").env("PS1", "your turn> ").env("ENV", "/dev/null");
+    let mut terminal = Terminal::start(&shell, USUAL);
+    terminal.shows("your turn>");
+    terminal.types(&format!("{SPY} top -p {}\n", target.number()));
+    terminal.shows(HOT);
+    for _ in 0..2 {
+        terminal.types("\x1a");
+        terminal.see("the shell", |screen| {
+            let is_back = !screen.alternate_screen() && !screen.hide_cursor();
+            (is_back && screen.contents().contains("Stopped")).then_some(())
+        });
+        terminal.types("fg\n");
+        terminal.see("it again", |screen| {
+            let is_back = screen.alternate_screen() && screen.contents().contains(HOT);
+            is_back.then_some(())
+        });
+    }
+    terminal.types("q");
+    terminal.see("the shell", |screen| {
+        let last = screen.contents().lines().last().map(str::to_owned);
+        last.filter(|last| !screen.alternate_screen() && last.trim() == "your turn>")
+    });
+    terminal.types("exit\n");
+    terminal.end();
+}
+
+#[test]
+fn when_the_target_ends_it_says_how_and_stays() {
+    let _together = together();
+    let (mut target, mut terminal) = watched(&[], USUAL);
+    kill(Pid::from_raw(target.pid()), Signal::SIGKILL).unwrap();
+    terminal.shows("was killed by SIGKILL");
+    target.end();
+    terminal.shows("ENDED");
+    // The message goes with a key, and what was seen is still there.
+    terminal.types("\x1b");
+    terminal.shows(HOT);
+    leaves(terminal);
+
+    let (target, mut terminal) = watched(&["--exit-on-end"], USUAL);
+    drop(target);
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
+fn what_is_shown_is_saved() {
+    let _together = together();
+    let (_target, mut terminal) = watched(&[], USUAL);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.folded");
+    terminal.types("w");
+    terminal.shows("save as");
+    // What is proposed is not wanted.
+    for _ in 0..100 {
+        terminal.types("\x7f");
+    }
+    terminal.types(&format!("{}\r", path.display()));
+    terminal.shows("was written");
+    assert!(fs::read_to_string(&path).unwrap().contains(HOT));
+    terminal.types("\x1b");
+    leaves(terminal);
+}
+
+#[test]
+fn the_source_of_the_hot_function_is_read() {
+    let _together = together();
+    let (_target, mut terminal) = watched(&[], USUAL);
+    terminal.types("/hot_add\r");
+    terminal.hides("hot_outer");
+    terminal.types("g6");
+    terminal.shows("sum += i * i;");
+    leaves(terminal);
+}
+
+#[test]
+fn a_program_that_becomes_another_is_followed() {
+    let _together = together();
+    let mut command = Command::new("sh");
+    let program = build("hot.c", &[]);
+    command.args(["-c", "echo ready; read line; exec \"$0\""]).arg(program);
+    let mut target = Target::run(command);
+    let terminal = Terminal::start(&top(&target, &[]), USUAL);
+    terminal.see("a screen of its own", |screen| screen.alternate_screen().then_some(()));
+    terminal.shows("00:01");
+    target.tell("go on");
+    terminal.shows(HOT);
+    leaves(terminal);
+}
+
+#[test]
+fn a_command_is_started_watched_and_ended() {
+    let _together = together();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pid");
+    let mut command = Command::new(SPY);
+    command.args(["top", "--", "sh", "-c", "echo $$ >\"$0\"; while :; do :; done"]).arg(&file);
+    let terminal = Terminal::start(&command, USUAL);
+    terminal.shows("sh -c");
+    let started = until("it is started", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+    leaves(terminal);
+    assert_eq!(kill(Pid::from_raw(started), None), Err(Errno::ESRCH), "it was ended");
+
+    let mut command = Command::new(SPY);
+    command.args(["top", "--", "sh", "-c", "exit 3"]);
+    let terminal = Terminal::start(&command, USUAL);
+    terminal.shows("exited with status 3");
+    leaves(terminal);
+
+    let mut command = Command::new(SPY);
+    command.args(["top", "--", "/nowhere/to/be/found"]);
+    let mut terminal = Terminal::start(&command, USUAL);
+    assert_eq!(terminal.end().code(), Some(127));
+    terminal.shows("cannot be run");
+}
+
+#[test]
+fn a_process_that_is_not_there_is_said_in_lines() {
+    let mut command = Command::new(SPY);
+    command.args(["top", "-p", "4194304"]);
+    let mut terminal = Terminal::start(&command, USUAL);
+    assert_eq!(terminal.end().code(), Some(1));
+    terminal.shows("no process has the number 4194304");
+    let written = String::from_utf8(terminal.bytes()).unwrap();
+    assert!(!written.contains("\x1b[?1049h"), "no screen for it");
+}
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).env("LANG", "C.UTF-8").env_remove("LC_ALL").output().unwrap()
+}
+
+/// Whether `text` is a table that tells of `hot.c`.
+fn is_table(text: &str, target: &Target) {
+    assert!(text.starts_with(&target.number()), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    let row = text.lines().find(|line| line.contains(HOT) && line.contains("hot.c"));
+    let row = row.unwrap_or_else(|| panic!("no {HOT} in\n{text}"));
+    let numbers: Vec<f64> = row.split_whitespace().map_while(|it| it.parse().ok()).collect();
+    let [own, margin, total] = numbers[..] else { panic!("{row}") };
+    assert!(own > 0.0 && own <= total + 0.1 && total <= 100.0 && margin > 0.0, "{row}");
+    assert!(text.contains("hottest path"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn without_a_terminal_there_is_a_table() {
+    let _alone = alone();
+    let target = Target::start("hot.c", &[], &[]);
+    for more in [&["--duration", "1500ms"][..], &["--once", "--duration", "1500ms"]] {
+        let output = run(&mut top(&target, more));
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        is_table(&String::from_utf8(output.stdout).unwrap(), &target);
+    }
+    // And on one that cannot show a screen.
+    let mut command = top(&target, &["--duration", "1500ms"]);
+    command.env("TERM", "dumb");
+    let mut terminal = Terminal::start(&command, USUAL);
+    assert_eq!(terminal.end().code(), Some(0));
+    terminal.shows("hottest path");
+}
+
+#[test]
+fn tables_come_one_after_the_other() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let output = run(&mut top(&target, &["--batch", "-n", "3", "-d", "600ms"]));
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let head = format!("{} ", target.number());
+    assert_eq!(text.lines().filter(|line| line.starts_with(&head)).count(), 3, "{text}");
+}
+
+#[test]
+fn each_line_of_json_is_an_object() {
+    let _alone = alone();
+    let target = Target::start("hot.c", &[], &[]);
+    let output = run(&mut top(&target, &["--json", "-n", "3", "-d", "600ms"]));
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    let last = &lines[2];
+    let functions = last["functions"].as_array().unwrap();
+    let hot = functions.iter().find(|it| it["function"] == HOT).unwrap();
+    let share = |key: &str| hot[key].as_f64().unwrap();
+    assert!(share("self") > 0.0 && share("self") <= share("total") + 0.001, "{hot}");
+    assert!(share("total") <= 1.0, "{hot}");
+    assert!(last["watched_seconds"].as_f64() > lines[0]["watched_seconds"].as_f64());
+    assert_eq!((&last["ended"], &last["gil"]), (&Value::Null, &Value::Null));
+    assert_eq!(last["who"], target.number());
+
+    let output = run(&mut top(&target, &["--json", "--once", "--duration", "1s"]));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(object["cpu_cores"].as_f64().unwrap() > 0.1);
+}
+
+#[test]
+fn tables_end_with_the_target_and_with_a_signal() {
+    let _together = together();
+    let target = Target::start("hot.c", &[], &[]);
+    let start = || {
+        let mut command = top(&target, &["--json", "-d", "200ms"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert!(line.starts_with('{'), "{line}");
+        (child, lines)
+    };
+    let (mut child, mut lines) = start();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    lines.read_to_string(&mut String::new()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    // Who reads no more is no error.
+    let (mut child, lines) = start();
+    drop(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let (mut child, mut lines) = start();
+    drop(target);
+    let mut text = String::new();
+    lines.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        last["ended"].as_str().map(|it| it.starts_with("was killed by SIGKILL")),
+        Some(true)
+    );
+}
