@@ -422,6 +422,13 @@ pub(super) struct Dump {
     #[arg(short = 'b', long, conflicts_with = "native")]
     pub(super) nonblocking: bool,
 
+    /// Show the threads alone, and no greenlets and tasks that none of them runs
+    ///
+    /// Those of Python are found by a search of the memory of the process, and shown in
+    /// groups of equal stacks, the largest first.
+    #[arg(long)]
+    pub(super) no_parked: bool,
+
     /// Show the whole paths of source files
     #[arg(long)]
     pub(super) full_filenames: bool,

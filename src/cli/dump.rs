@@ -31,7 +31,7 @@ pub(super) fn run(job: &plan::Dump, console: &Console) -> anyhow::Result<Exit> {
         Targets::Processes(pids) => pids.clone(),
         Targets::Unsaid | Targets::Command(_) => vec![candidates::choose(console)?],
     };
-    let options = DumpOptions { stopping: job.stopping, locals: job.locals };
+    let options = DumpOptions { stopping: job.stopping, locals: job.locals, parked: job.parked };
     let mut looks = Looks { options, ..Looks::default() };
     let mut exit = Exit::Done;
     for pid in pids {
@@ -135,6 +135,7 @@ fn named(dump: &Dump, names: Vec<Option<Named<'_>>>) -> Process {
         command: dump.command.clone(),
         runtime: dump.runtime.clone(),
         threads: threads.collect(),
+        parked: dump.parked.clone(),
         notes: dump.notes.clone(),
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Dump {
     pub(super) language: Language,
     pub(super) view: View,
     pub(super) stopping: Stopping,
+    /// Whether the stacks are shown that no thread is on.
+    pub(super) parked: bool,
     pub(super) paths: Paths,
 }
 
@@ -173,6 +175,7 @@ pub(super) fn dump(typed: args::Dump) -> Dump {
         language: if typed.json { Language::Json } else { Language::Text },
         view: view(typed.native, typed.no_native),
         stopping: stopping(typed.nonblocking),
+        parked: !typed.no_parked,
         paths: paths(typed.full_filenames),
     }
 }

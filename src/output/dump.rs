@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::Paths;
+use super::{Paths, parked};
 use crate::{
-    stack::{End, Symbol, Variable},
+    stack::{End, Parked, Symbol, Variable},
     style::{Paint, Role, clip_middle, escape},
     task::{Lock, Pid, State, Tid},
     wait::{Futex, Subject, Wait},
@@ -24,6 +24,8 @@ pub struct Process {
     pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<Thread>,
+    /// The stacks that no thread is on.
+    pub parked: Vec<Parked>,
     /// What had to be done another way than wanted, a sentence each.
     pub notes: Vec<String>,
 }
@@ -92,6 +94,7 @@ pub fn write(process: &Process, look: Look, into: &mut dyn Write) -> io::Result<
         writeln!(into)?;
         write_thread(thread, look, into)?;
     }
+    parked::write(&process.parked, look, into)?;
     for note in &process.notes {
         writeln!(
             into,
@@ -112,16 +115,9 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
         look.paint.text(role, state(thread)),
         busy_with(thread),
     )?;
-    let digits = thread.frames.len().saturating_sub(1).to_string().len();
+    let digits = digits(thread.frames.len());
     for (at, Frame { symbol, locals, .. }) in thread.frames.iter().enumerate() {
-        let function = escape(&symbol.function);
-        let place = place(symbol, look.paths);
-        // The place is what an editor is told, so it is never cut; a function
-        // (C++ has long ones) gives way to it.
-        let taken = 4 + digits + place.chars().count();
-        let function = cut(&function, look.width.map(|width| width.max(taken + 24)), taken);
-        let place = look.paint.text(Role::Faint, place);
-        writeln!(into, "  {at:>digits$}  {function}{place}")?;
+        write_frame((at, digits), symbol, look, into)?;
         write_locals(locals.as_deref().unwrap_or_default(), digits + 6, look, into)?;
     }
     if thread.end != End::Root {
@@ -129,6 +125,28 @@ fn write_thread(thread: &Thread, look: Look, into: &mut dyn Write) -> io::Result
         writeln!(into, "  {:>digits$}  {}", "", look.paint.text(Role::Warning, end))?;
     }
     Ok(())
+}
+
+/// The digits of the numbers of `count` frames.
+pub(super) fn digits(count: usize) -> usize {
+    count.saturating_sub(1).to_string().len()
+}
+
+/// Write the frame with the number `at`, in so many digits.
+pub(super) fn write_frame(
+    (at, digits): (usize, usize),
+    symbol: &Symbol,
+    look: Look,
+    into: &mut dyn Write,
+) -> io::Result<()> {
+    let function = escape(&symbol.function);
+    let place = place(symbol, look.paths);
+    // The place is what an editor is told, so it is never cut; a function
+    // (C++ has long ones) gives way to it.
+    let taken = 4 + digits + place.chars().count();
+    let function = cut(&function, look.width.map(|width| width.max(taken + 24)), taken);
+    let place = look.paint.text(Role::Faint, place);
+    writeln!(into, "  {at:>digits$}  {function}{place}")
 }
 
 /// The name that its program knows it by, and the kernel's where that is
@@ -208,7 +226,7 @@ fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
 }
 
 /// `text` cut to what a line has left after `taken` letters.
-fn cut(text: &str, width: Option<usize>, taken: usize) -> String {
+pub(super) fn cut(text: &str, width: Option<usize>, taken: usize) -> String {
     match width {
         Some(width) => clip_middle(text, width.saturating_sub(taken)).into_owned(),
         None => text.to_owned(),
@@ -255,6 +273,8 @@ fn process_json(process: &Process) -> Value {
         "command": process.command,
         "runtime": process.runtime,
         "threads": threads,
+        "greenlets": parked::greenlets_json(&process.parked),
+        "tasks": parked::tasks_json(&process.parked),
         "notes": process.notes,
     })
 }

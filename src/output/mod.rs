@@ -10,6 +10,7 @@ mod chrometrace;
 mod collapsed;
 mod flamegraph;
 mod order;
+mod parked;
 mod speedscope;
 mod stacks;
 mod stats;

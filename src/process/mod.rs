@@ -7,6 +7,7 @@ mod memory;
 mod roots;
 mod throttling;
 mod waits;
+mod written;
 
 use std::{
     fs::{self, File},
@@ -26,6 +27,7 @@ use procfs::FromRead;
 pub use roots::Roots;
 pub use throttling::Throttling;
 pub use waits::Waits;
+pub use written::Written;
 
 use crate::{
     snapshot::{Mapping, Root, maps},

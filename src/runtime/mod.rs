@@ -16,7 +16,10 @@ use crate::{
     stack::{ManagedFrame, ModuleId},
     task::Tid,
 };
-pub use crate::{stack::Variable, task::Lock};
+pub use crate::{
+    stack::{Parked, ParkedKind, ParkedState, Variable},
+    task::Lock,
+};
 
 /// A language runtime that was found in a process.
 pub trait Runtime: fmt::Debug + Send {
@@ -68,6 +71,19 @@ pub trait Runtime: fmt::Debug + Send {
     /// The local variables of the frames of a trace, in its order, each value
     /// in at most `limit` characters; with `fields`, objects with those.
     fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>>;
+
+    /// The stacks that no thread is on, such as those of greenlets, in a fixed
+    /// order. Nothing is stopped for it, and each is of the moment when it is
+    /// looked at.
+    ///
+    /// `written` says where the process has memory of its own that it has written
+    /// to, ascending; it is called only if there may be any such stacks.
+    fn parked(
+        &mut self,
+        written: &mut dyn FnMut() -> Vec<Range<Address>>,
+        places: Places,
+        memory: &dyn Memory,
+    ) -> Vec<Parked>;
 }
 
 /// How exactly is said what a frame runs.

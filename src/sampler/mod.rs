@@ -34,7 +34,7 @@ use crate::{
     profile::{Costs, Profile},
     runtime::Detail,
     snapshot::{Registers, Root},
-    stack::{Stack, Variable},
+    stack::{Parked, Stack, Variable},
     task::{Lock, Pid, State, Tid},
     wait::Wait,
 };
@@ -90,12 +90,14 @@ pub struct DumpOptions {
     pub stopping: Stopping,
     /// How much of the local variables of managed frames is wanted, if any.
     pub locals: Option<Detail>,
+    /// Whether the stacks are wanted that no thread is on: those of greenlets.
+    pub parked: bool,
 }
 
 impl Default for DumpOptions {
-    /// Threads may be stopped, and no variables are wanted.
+    /// Threads may be stopped; no variables are wanted, and threads alone.
     fn default() -> Self {
-        Self { stopping: Stopping::Brief, locals: None }
+        Self { stopping: Stopping::Brief, locals: None, parked: false }
     }
 }
 
@@ -195,6 +197,8 @@ pub struct Dump {
     pub runtime: Option<String>,
     /// Its threads, by number.
     pub threads: Vec<ThreadDump>,
+    /// The stacks that no thread is on, if they were asked for.
+    pub parked: Vec<Parked>,
     /// Where its files are.
     pub origin: Origin,
     /// What had to be done another way than wanted, a sentence each.

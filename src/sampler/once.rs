@@ -22,7 +22,7 @@ use crate::{
     capture::{Arrival, Catch, Copied, Gate, Look, Stops, Watch},
     memory::{Address, Piece},
     module::Modules,
-    process::{LiveMemory, Process, Waits},
+    process::{LiveMemory, Process, Waits, Written},
     profile::ThreadId,
     runtime::Places,
     snapshot::{self, Registers},
@@ -30,6 +30,9 @@ use crate::{
     task::{Pid, State, Tid},
     unwind::Tables,
 };
+
+/// What is said of a process with too many addresses.
+const NOT_SEARCHED: &str = "the process has more addresses than are searched for what is parked: some of that may be missing";
 
 /// How long is waited for threads that do not stop.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -70,13 +73,22 @@ pub fn dump(target: Pid, how: DumpOptions, images: &mut Images) -> Result<Dump, 
             locals: sample.facts.locals,
         });
     }
+    let mut written = Written::default();
+    let mut search = || {
+        written = process.written().unwrap_or_default();
+        std::mem::take(&mut written.ranges)
+    };
+    let runtime = language.runtime().filter(|_| how.parked);
+    let parked = runtime.map(|it| it.parked(&mut search, Places::Columns, &memory));
     let mut notes = Vec::from_iter(Some(looked.note).filter(|note| !note.is_empty()));
     notes.extend(language.notes());
+    notes.extend(written.is_cut.then(|| NOT_SEARCHED.to_owned()));
     Ok(Dump {
         pid: target,
         command: process.command(),
         runtime: language.runtime().map(|runtime| runtime.name().to_owned()),
         threads,
+        parked: parked.unwrap_or_default(),
         origin: Origin { root: process.root(), namespace_pid: process.namespace_pid() },
         notes,
     })

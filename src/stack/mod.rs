@@ -1,10 +1,12 @@
 //! Stacks: what was found, innermost frame first, and why it ends.
 
 mod merge;
+mod parked;
 
 use std::{fmt, sync::Arc};
 
 pub use merge::{Placed, merge};
+pub use parked::{Parked, ParkedKind, ParkedState};
 
 use crate::memory::Address;
 

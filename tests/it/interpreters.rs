@@ -161,6 +161,7 @@ fn the_versions_that_matter_most_are_there() {
 
 /// The programs of `fixtures/python`, and the first version that runs each.
 const PROGRAMS: &[(&str, Version)] = &[
+    ("awaiting.py", (3, 8)),
     ("busy.py", (2, 7)),
     ("births.py", (2, 7)),
     ("chains.py", (2, 7)),
@@ -178,7 +179,8 @@ const PROGRAMS: &[(&str, Version)] = &[
 ];
 
 /// The same, of those that need an environment.
-const WITH_PACKAGES: &[&str] = &["cython_caller.py", "gevent_server.py", "numpy_threads.py"];
+const WITH_PACKAGES: &[&str] =
+    &["cython_caller.py", "gevent_server.py", "greenlets.py", "numpy_threads.py"];
 
 fn answers(python: &Path, name: &str) {
     let mut target = Target::run(program(python, name, &[]));

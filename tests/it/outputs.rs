@@ -7,7 +7,8 @@ use spy::{
     output::{self, Format, Lines, Locks, Mode, Named, Options, Paths, Threads, View, dump},
     profile::{Costs, Key, Process, Profile, Thread, ThreadId, Weight},
     stack::{
-        CodeAddress, End, Frame, ManagedFrame, ModuleId, NativeFrame, Stack, Symbol, Variable,
+        CodeAddress, End, Frame, ManagedFrame, ModuleId, NativeFrame, Parked, ParkedKind,
+        ParkedState, Stack, Symbol, Variable,
     },
     style::Paint,
     task::{Lock, Pid, State, Syscall, Tid},
@@ -376,6 +377,7 @@ fn dumped() -> dump::Process {
             ),
             thread(4713, "gone", State::Halted, vec![], End::NotCaught),
         ],
+        parked: vec![],
         notes: vec!["the kernel does not count: schedstat says nothing but zeros".to_owned()],
     }
 }
@@ -442,6 +444,7 @@ fn interpreted() -> dump::Process {
             thread(4722, Some("python3"), Lock::Without, false, vec![]),
             thread(4723, None, Lock::Without, false, vec![]),
         ],
+        parked: vec![],
         notes: vec![],
     }
 }
@@ -466,6 +469,87 @@ fn dumps_of_interpreters() {
     golden::check("dump-python-coloured.txt", &write(Paint::Coloured, Some(80)));
     let json = serde_json::to_string_pretty(&dump::json(&[interpreted()])).unwrap();
     golden::check("dump-python.json", &(json + "\n"));
+}
+
+/// What no thread is on.
+fn parked() -> Vec<Parked> {
+    let mut all: Vec<Parked> = Vec::new();
+    let mut add = |kind, name: Option<&str>, state, functions: &[(&str, u32)]| {
+        let frame = |(function, line): &(&str, u32)| {
+            Arc::new(ManagedFrame {
+                function: (*function).to_owned(),
+                file: "/srv/app/portal/db.py".to_owned(),
+                line: Some(*line),
+                columns: Some((5, 17)),
+                first_line: Some(1),
+            })
+        };
+        let at = Address(0x7f00_0000_1000 + 0x100 * all.len() as u64);
+        let class = match kind {
+            ParkedKind::Hub => "Hub",
+            ParkedKind::Task => "_asyncio.Task",
+            _ if name.is_some() => "Worker\x1b[2J",
+            _ => "gevent._gevent_cgreenlet.Greenlet",
+        };
+        all.push(Parked {
+            kind,
+            at,
+            class: class.to_owned(),
+            name: name.map(str::to_owned),
+            state,
+            frames: functions.iter().map(frame).collect(),
+            is_cut: functions.len() == 1,
+            waits_for: vec![],
+        });
+    };
+    let waits = ParkedState::Waiting;
+    add(ParkedKind::Greenlet, Some("first\x1b[2J"), waits, &[("get", 110), ("save", 90)]);
+    for _ in 0..4 {
+        add(ParkedKind::Greenlet, None, waits, &[("acquire", 31), ("get", 110), ("load", 8)]);
+    }
+    for number in 0..5 {
+        let name = format!("worker-{number}");
+        add(ParkedKind::Greenlet, Some(&name), waits, &[("get", 110), ("save", 90)]);
+    }
+    add(ParkedKind::Greenlet, None, ParkedState::New, &[]);
+    add(ParkedKind::Greenlet, None, ParkedState::Running, &[]);
+    add(ParkedKind::Main, None, waits, &[("<module>", 3)]);
+    add(ParkedKind::Hub, None, waits, &[("Hub.run", 647), ("Hub.go", 1)]);
+    add(ParkedKind::Task, Some("Task-1"), waits, &[("gather", 7), ("all", 8)]);
+    add(ParkedKind::Task, Some("Task-2"), waits, &[("get", 110), ("save", 90)]);
+    let [.., waiting, other] = &mut all[..] else { panic!("two tasks") };
+    waiting.waits_for.push(other.at);
+    all
+}
+
+#[test]
+fn what_is_parked_is_shown_in_groups() {
+    let process = dump::Process { threads: vec![], parked: parked(), ..interpreted() };
+    let mut text = Vec::new();
+    let look = dump::Look { paint: Paint::Plain, paths: Paths::Short, width: Some(80) };
+    dump::write(&process, look, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    golden::check("dump-parked.txt", &text);
+    assert!(!text.contains('\x1b'), "what the target wrote is escaped");
+    let json = serde_json::to_string_pretty(&dump::json(&[process])).unwrap();
+    golden::check("dump-parked.json", &(json + "\n"));
+}
+
+#[test]
+fn groups_are_no_more_than_a_reader_reads() {
+    let [one, ..] = &parked()[..] else { panic!("one at least") };
+    let at_line = |line| {
+        let [frame, ..] = &one.frames[..] else { panic!("one at least") };
+        let frame = ManagedFrame { line: Some(line), ..ManagedFrame::clone(frame) };
+        Parked { frames: vec![Arc::new(frame)], ..one.clone() }
+    };
+    let process = dump::Process { parked: (0..52).map(at_line).collect(), ..interpreted() };
+    let mut text = Vec::new();
+    let look = dump::Look { paint: Paint::Plain, paths: Paths::Short, width: None };
+    dump::write(&process, look, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("and 2 more in 2 other stacks, which -j shows"), "{text}");
+    assert_eq!(text.matches("1 greenlet ").count(), 50, "{text}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "runtime", "stack", "profile", "wait",
         ],
     ),
-    ("output", &["task", "profile", "stack", "style", "wait"]),
+    ("output", &["memory", "task", "profile", "stack", "style", "wait"]),
     ("tui", &["task", "profile", "stack", "style", "output", "wait"]),
     ("style", &[]),
 ];

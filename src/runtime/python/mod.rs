@@ -4,13 +4,18 @@
 //! detect ──► threads ──► walk ──► RawFrame ──► code ──► ManagedFrame
 //! (layout)   (which state)  (pointers)         (names, lines; kept)
 //!                                  └──────────► objects (values, names of threads)
+//! heap ──► greenlets, tasks ──► walk, coroutines ──► RawFrame    (what no thread is on)
 //! ```
 //!
 //! What differs between versions is in [`layout`]: the `tables` of older ones,
 //! and for newer ones the `offsets` that the target itself publishes.
 
 pub mod code;
+mod coroutines;
 pub mod detect;
+mod greenlets;
+pub mod heap;
+pub mod imports;
 pub mod layout;
 pub mod lines;
 #[cfg(test)]
@@ -18,8 +23,10 @@ mod made;
 pub mod names;
 pub mod objects;
 pub mod offsets;
+mod parked;
 pub mod structs;
 pub mod tables;
+mod tasks;
 pub mod text;
 pub mod threads;
 pub mod walk;
@@ -29,7 +36,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Callers, Collection, Detail, Detected, Lock, Managed, Places, Runtime, Trace, Variable,
+    Callers, Collection, Detail, Detected, Lock, Managed, Parked, Places, Runtime, Trace, Variable,
 };
 use crate::{
     memory::{Address, Memory},
@@ -170,6 +177,17 @@ impl Runtime for Python {
             self.names.forget(interpreter, number);
         }
         self.names.thread_name(layout, interpreter, number, memory)
+    }
+
+    fn parked(
+        &mut self,
+        written: &mut dyn FnMut() -> Vec<Range<Address>>,
+        places: Places,
+        memory: &dyn Memory,
+    ) -> Vec<Parked> {
+        let found = parked::find(&self.found, &mut self.codes, written, places, memory);
+        self.notes.extend(found.notes);
+        found.parked
     }
 
     fn locals(&mut self, trace: &Trace, detail: Detail, memory: &dyn Memory) -> Vec<Vec<Variable>> {

@@ -45,6 +45,30 @@ pub fn trace(
     follow(layout, state, memory, into).err()
 }
 
+/// Append the frames from `frame` on, which no thread runs: they lie on the heap,
+/// and no native frames are known of them.
+pub fn trace_parked(
+    layout: &Layout,
+    frame: Address,
+    memory: &dyn Memory,
+    into: &mut Vec<RawFrame>,
+) -> Option<Cut> {
+    let first = into.len();
+    let cut = follow_from(&layout.frame, (frame, Address(0)), memory, into).err();
+    into.iter_mut().skip(first).for_each(|frame| frame.entry = None);
+    cut
+}
+
+/// The frame at `at`, whichever others lead to it.
+///
+/// # Errors
+/// A [`Fault`] when it cannot be read.
+pub fn look(layout: &Layout, at: Address, memory: &dyn Memory) -> Result<RawFrame, Fault> {
+    let mut copy = Struct::new();
+    copy.read(memory, at, span(&layout.frame))?;
+    frame(&layout.frame, at, &copy)
+}
+
 /// Append the frames that the thread has in another interpreter as well, whose
 /// `PyThreadState` is at `state`: it has called the one that runs, or both have
 /// called each other. Where frames say where on the stack their loop is, all are

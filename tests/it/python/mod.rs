@@ -9,6 +9,7 @@ mod locals;
 mod locks;
 mod merged;
 mod objects;
+mod parked;
 mod recorded;
 mod seeds;
 mod shares;

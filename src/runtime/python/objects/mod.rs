@@ -40,11 +40,11 @@ const DIGITS: u64 = 1 << 14;
 // Bits of `tp_flags` that say of which basic type an instance is
 // (Include/object.h, the same in every version).
 const INT: u32 = 23;
-const LONG: u32 = 24;
-const LIST: u32 = 25;
+pub(super) const LONG: u32 = 24;
+pub(super) const LIST: u32 = 25;
 const TUPLE: u32 = 26;
 const BYTES: u32 = 27;
-const UNICODE: u32 = 28;
+pub(super) const UNICODE: u32 = 28;
 const DICT: u32 = 29;
 const EXCEPTION: u32 = 30;
 const TYPE: u32 = 31;
