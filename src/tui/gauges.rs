@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     history::{History, Slice, Sums},
     screen::{Gauges, Moment, ThreadCounts, Title},
@@ -46,12 +48,18 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 }
 
 /// The second line, of the time that is shown.
-pub(super) fn gauges(sums: &Sums) -> Gauges {
+pub(super) fn gauges(history: &History, sums: &Sums) -> Gauges {
     let length = sums.length();
     let spent = sums.spent();
     let seen = threads::seen(&sums.by_key);
     let locks = sums.by_key.keys().any(|key| key.lock != Lock::Without);
-    let held = seen.values().map(|it| it.held).sum();
+    // Each process has a lock of its own: that is told which is held the most.
+    let mut held = FxHashMap::<_, Duration>::default();
+    for (thread, seen) in &seen {
+        let process = history.profile.threads().get(thread.0 as usize).map(|it| it.process);
+        *held.entry(process).or_default() += seen.held;
+    }
+    let held = held.values().copied().max().unwrap_or_default();
     let wanted: Duration = seen.values().map(|it| it.wanted).sum();
     Gauges {
         cores: cores(&sums.slices.iter().map(AsRef::as_ref).collect::<Vec<_>>()),

@@ -114,7 +114,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Enter, Action::Enter)],
         label: "Enter",
         line: "callers",
-        help: "Functions: who calls it",
+        help: "Functions: callers",
         group: MOVE,
     },
     Binding {
@@ -122,7 +122,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Enter, Action::Enter)],
         label: "Enter",
         line: "only it",
-        help: "Threads: show this thread alone",
+        help: "Threads: only it",
         group: MOVE,
     },
     Binding {
@@ -130,7 +130,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Enter, Action::Enter)],
         label: "Enter",
         line: "zoom",
-        help: "Flame: zoom to the box",
+        help: "Flame: zoom in",
         group: MOVE,
     },
     Binding {
@@ -170,7 +170,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Char('l'), Action::Group)],
         label: "l",
         line: "lines",
-        help: "functions, lines, modules, native frames",
+        help: "lines, modules, native",
         group: LOOK,
     },
     Binding {
@@ -186,7 +186,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Char('i'), Action::Idle)],
         label: "i",
         line: "idle",
-        help: "idle threads too, or not",
+        help: "idle threads too",
         group: LOOK,
     },
     Binding {
@@ -210,7 +210,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Char('b'), Action::Baseline)],
         label: "b",
         line: "base",
-        help: "compare with this from now on",
+        help: "compare from now on",
         group: TIME,
     },
     Binding {
@@ -257,7 +257,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Tab, Action::NextTab), (Key::BackTab, Action::PreviousTab)],
         label: "Tab Shift-Tab",
         line: "",
-        help: "the next tab, the one before",
+        help: "next tab, previous",
         group: MOVE,
     },
     Binding {
@@ -278,7 +278,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::PageUp, Action::PageUp), (Key::PageDown, Action::PageDown)],
         label: "PageUp PageDown",
         line: "",
-        help: "a page up, a page down",
+        help: "a page up, down",
         group: MOVE,
     },
     Binding {
@@ -290,7 +290,7 @@ pub(super) const KEYS: &[Binding] = &[
         ],
         label: "g Home G",
         line: "",
-        help: "the first row, the last",
+        help: "first row, last",
         group: MOVE,
     },
     Binding {
@@ -303,7 +303,7 @@ pub(super) const KEYS: &[Binding] = &[
         ],
         label: "Left h Right l",
         line: "",
-        help: "Flame: aside; Tree: close, open",
+        help: "aside; close, open",
         group: MOVE,
     },
     Binding {
@@ -319,7 +319,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Esc, Action::Leave), (Key::Backspace, Action::Leave)],
         label: "Esc Backspace",
         line: "",
-        help: "back out: zoom, thread, tab",
+        help: "back out",
         group: MOVE,
     },
     Binding {
@@ -327,7 +327,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Char('n'), Action::Next), (Key::Char('N'), Action::Previous)],
         label: "n N",
         line: "",
-        help: "the next that was found, the one before",
+        help: "next found, previous",
         group: FIND,
     },
     Binding {
@@ -391,7 +391,7 @@ pub(super) const KEYS: &[Binding] = &[
         keys: &[(Key::Char('z'), Action::Reset), (Key::Char('R'), Action::Reset)],
         label: "z R",
         line: "",
-        help: "forget what was seen so far",
+        help: "forget what was seen",
         group: TIME,
     },
 ];

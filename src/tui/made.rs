@@ -209,7 +209,7 @@ impl State {
         }
         let gatherer = made.judge.as_mut().unwrap_or(&mut made.gatherer);
         gatherer.gather(history, &sums.by_key, Choice::ALL, &mut made.wall);
-        made.gauges = gauges::gauges(sums);
+        made.gauges = gauges::gauges(history, sums);
         made.evidence = evidence::of(&window(history, sums, &made.wall, &made.gauges));
         let wall = Choice { mode: Mode::Wall, ..self.choice };
         let choice = if self.tab == Tab::Waits { wall } else { self.choice };

@@ -122,20 +122,20 @@ impl fmt::Display for Finding {
         match self {
             Self::Throttled { who, times, time, window } => {
                 let (time, window) = (style::time(*time), style::time(*window));
-                of(f, "Throttled", who.as_deref())?;
+                of(f, "Throttled", who.as_deref(), " process ")?;
                 write!(f, ": kept from running {} times", style::count(*times))?;
                 write!(f, " in {window} by its cgroup's CPU limit, {time} in all")
             }
             Self::Lock { who, held, waiting, holder, by_holder, place } => {
-                of(f, "GIL-bound", who.as_deref())?;
-                write!(f, ": held {held} of the time, {waiting:.1} threads wait for it; ")?;
+                of(f, "GIL-bound", who.as_deref(), " process ")?;
+                write!(f, ": held {held} of the time, {waiting:.1} threads wait; ")?;
                 write!(f, "{holder} holds it {by_holder}")?;
                 place.iter().try_for_each(|place| write!(f, ", in {place}"))
             }
             Self::Loop { thread, kept, by, call } => {
-                of(f, "Event loop", thread.as_deref())?;
-                let how = if call.is_some() { "blocked" } else { "kept busy" };
-                write!(f, " {how} {kept} of the time")?;
+                of(f, "Event loop", thread.as_deref(), " of ")?;
+                let how = if call.is_some() { "blocked" } else { "busy" };
+                write!(f, " {how} {kept}")?;
                 by.iter().try_for_each(|(place, share)| write!(f, "; {share} by {place}"))?;
                 call.iter().try_for_each(|call| write!(f, ", asleep in {call}"))
             }
@@ -158,7 +158,8 @@ impl fmt::Display for Finding {
     }
 }
 
-fn of(f: &mut fmt::Formatter<'_>, what: &str, who: Option<&str>) -> fmt::Result {
+/// The first words, and of whom they are told.
+fn of(f: &mut fmt::Formatter<'_>, what: &str, who: Option<&str>, between: &str) -> fmt::Result {
     f.write_str(what)?;
-    who.map_or(Ok(()), |who| write!(f, " of {who}"))
+    who.map_or(Ok(()), |who| write!(f, "{between}{who}"))
 }

@@ -374,7 +374,7 @@ fn label(window: &Window<'_>, thread: ThreadId) -> String {
     let Some(known) = window.known.get(thread.0 as usize) else { return "a thread".to_owned() };
     let name = style::clip(&known.name, LONGEST);
     match who(window, known.process) {
-        Some(who) => format!("{name} of {who}"),
+        Some(who) => format!("{name} ({who})"),
         None => name.into_owned(),
     }
 }
@@ -383,7 +383,7 @@ fn label(window: &Window<'_>, thread: ThreadId) -> String {
 fn who(window: &Window<'_>, process: ProcessId) -> Option<String> {
     let [_, _, ..] = window.processes else { return None };
     let known = window.processes.iter().find(|it| it.process == process)?;
-    Some(format!("process {}", known.pid))
+    Some(known.pid.to_string())
 }
 
 #[cfg(test)]

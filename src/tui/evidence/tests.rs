@@ -141,7 +141,7 @@ fn a_throttled_group_is_told_first() {
     made.processes = vec![process(0, Some((97, 5_200))), process(1, Some((97, 5_300)))];
     made.before.push(process(1, Some((10, 100))));
     made.check(
-        "!Throttled of process 4001: kept from running 87 times in 10.0 s by its cgroup's CPU limit, 5.2 s in all",
+        "!Throttled process 4001: kept from running 87 times in 10.0 s by its cgroup's CPU limit, 5.2 s in all",
     );
     // A process that was not there before has no beginning to compare with.
     made.before.clear();
@@ -165,7 +165,7 @@ fn threads_that_queue_for_the_lock_are_told() {
             .lock(Lock::Wanted)
     };
     convoy(800).check(
-        "!GIL-bound: held 91 % of the time, 1.6 threads wait for it; \
+        "!GIL-bound: held 91 % of the time, 1.6 threads wait; \
          aggregator holds it 87 %, in aggregate_forever (metrics.py:35)",
     );
     // Nobody to speak of waits.
@@ -177,8 +177,8 @@ fn threads_that_queue_for_the_lock_are_told() {
     made.known[2].process = ProcessId(1);
     made.processes.push(process(1, None));
     made.check(
-        "!GIL-bound of process 4001: held 91 % of the time, 0.8 threads wait for it; \
-         aggregator of process 4001 holds it 87 %, in aggregate_forever (metrics.py:35)",
+        "!GIL-bound process 4001: held 91 % of the time, 0.8 threads wait; \
+         aggregator (4001) holds it 87 %, in aggregate_forever (metrics.py:35)",
     );
 }
 
@@ -199,12 +199,12 @@ fn a_loop_that_greenlets_keep_is_told() {
             )
     };
     blocked(730, 70).check(
-        "!Event loop of MainThread blocked 93 % of the time; 73 % by save_user (db.py:121), \
+        "!Event loop of MainThread blocked 93 %; 73 % by save_user (db.py:121), \
          asleep in clock_nanosleep",
     );
     // It never came to its hub.
     blocked(800, 0).check(
-        "!Event loop of MainThread blocked 100 % of the time; 80 % by save_user (db.py:121), \
+        "!Event loop of MainThread blocked 100 %; 80 % by save_user (db.py:121), \
          asleep in clock_nanosleep",
     );
     // Of what it does in stacks that are lost nothing is known.
@@ -249,8 +249,7 @@ fn a_loop_of_asyncio_is_told_by_what_is_inside_it() {
             // Before the loop began.
             .seen(1, RUN, "main@/srv/app.py:3", 20)
     };
-    made(600)
-        .check("!Event loop of MainThread kept busy 60 % of the time; 60 % by digest (a.py:37)");
+    made(600).check("!Event loop of MainThread busy 60 %; 60 % by digest (a.py:37)");
     made(400).check("");
     // A name server is asked from inside the loop.
     let poll = made::asleep(libc::SYS_poll);
@@ -270,7 +269,7 @@ fn a_loop_of_asyncio_is_told_by_what_is_inside_it() {
             390,
         );
     asks.known.truncate(1);
-    asks.check("!Event loop blocked 61 % of the time; 61 % by resolve (n.py:36), asleep in poll");
+    asks.check("!Event loop blocked 61 %; 61 % by resolve (n.py:36), asleep in poll");
 }
 
 #[test]
@@ -285,7 +284,7 @@ fn a_loop_of_machine_code_is_told() {
             )
             .seen(0, RUN, "main uv_run uv__io_poll render", busy)
     };
-    made(700).check("!Event loop of MainThread kept busy 70 % of the time; 70 % by render");
+    made(700).check("!Event loop of MainThread busy 70 %; 70 % by render");
     made(30).check("");
     // Sources of the C library are known, and are not the program's own.
     let mut sorts = Made::new().seen(
@@ -295,7 +294,7 @@ fn a_loop_of_machine_code_is_told() {
         900,
     );
     sorts.seen.functions[3].module = Some("libc.so.6".to_owned());
-    sorts.check("!Event loop of MainThread kept busy 100 % of the time; 100 % by order (a.c:7)");
+    sorts.check("!Event loop of MainThread busy 100 %; 100 % by order (a.c:7)");
     // uvloop: below a language's frames the loop's own are not shown.
     let outer = "main@/srv/u.py:9 run@/v/site-packages/uvloop/__init__.py:92";
     let kept = Made::new()
@@ -312,7 +311,7 @@ fn a_loop_of_machine_code_is_told() {
             640,
         );
     kept.check(
-        "!Event loop of MainThread blocked 64 % of the time; 64 % by handler (u.py:3), \
+        "!Event loop of MainThread blocked 64 %; 64 % by handler (u.py:3), \
          asleep in clock_nanosleep",
     );
     let mut nameless = Made::new().seen(
