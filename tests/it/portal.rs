@@ -143,7 +143,7 @@ fn is_seen_whole(class: &str, files: &[&str]) {
         };
         let portal = Portal::start(&python, class, 2, "");
         let visitors = portal.visit(8, "history,register,report");
-        let (_, seen) = record(&portal, &["--native", "-d", "2", "-r", "200"]);
+        let (_, seen) = record(&portal, &["--native", "-d", "3", "-r", "500"]);
         dump(&portal, files);
         let told = visitors.leave();
         assert_eq!(told["failures"], 0, "{told:#}");
