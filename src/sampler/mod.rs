@@ -106,6 +106,12 @@ impl Default for DumpOptions {
 pub struct Control {
     /// Set it to end the recording.
     pub stop: AtomicBool,
+    /// Set it to have every thread let go, and none looked at until it is unset:
+    /// who is stopped while a thread is held keeps that from running. The
+    /// recording does not count the time.
+    pub pause: AtomicBool,
+    /// Whether that is so now.
+    pub paused: AtomicBool,
     /// Ticks so far.
     pub ticks: AtomicU64,
     /// Samples of runnable threads so far.

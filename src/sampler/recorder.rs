@@ -59,6 +59,10 @@ const NEAR: Duration = Duration::from_micros(200);
 /// While there is nothing to do, `Control::stop` is looked at this often.
 const LISTEN: Duration = Duration::from_millis(50);
 
+/// For so long is waited, before a rest, for threads that were asked to stop:
+/// only one that is deep in the kernel takes longer.
+const LET_GO: Duration = Duration::from_secs(1);
+
 /// Watch `targets` until told to stop.
 ///
 /// It works on a thread of its own, for the kernel knows tracers by thread:
@@ -301,6 +305,10 @@ impl<'a> Recorder<'a> {
             if self.control.stop.load(Ordering::Relaxed) {
                 return true;
             }
+            if self.control.pause.load(Ordering::Acquire) {
+                self.rest();
+                return false;
+            }
             self.follow(Instant::now());
             self.tell(false);
             let now = Instant::now();
@@ -317,6 +325,30 @@ impl<'a> Recorder<'a> {
             } else {
                 thread::sleep(next - now);
             }
+        }
+    }
+
+    /// Let every thread go, and look at none until told to go on.
+    fn rest(&mut self) {
+        let began = Instant::now();
+        while self.stops.pending() > 0 && began.elapsed() < LET_GO {
+            self.take(Instant::now() + PATIENCE, None);
+            self.finish_arrived();
+        }
+        self.tell(true);
+        self.control.paused.store(true, Ordering::Release);
+        while self.control.pause.load(Ordering::Acquire)
+            && !self.control.stop.load(Ordering::Relaxed)
+        {
+            thread::sleep(LISTEN);
+        }
+        self.control.paused.store(false, Ordering::Release);
+        let (now, rested) = (Instant::now(), began.elapsed());
+        self.began += rested;
+        self.shared.began += rested;
+        self.clock = Clock::new(self.options.rate, fastrand::Rng::new());
+        for target in &mut self.targets {
+            target.go_on(now, &mut self.shared);
         }
     }
 

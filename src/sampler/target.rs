@@ -404,6 +404,23 @@ impl Target {
         }
     }
 
+    /// Nobody has looked since long before `now`: what the threads did meanwhile
+    /// is not counted.
+    pub(super) fn go_on(&mut self, now: Instant, shared: &mut Shared) {
+        self.looked = now;
+        for watched in self.threads.values_mut() {
+            shared.count_again(watched);
+            watched.settled = None;
+            watched.since = now;
+            watched.unseen = Duration::ZERO;
+            watched.counted = watched.gate.schedule().ok().flatten();
+        }
+        let cpu = self.engine.process.cpu_time().unwrap_or_default();
+        let [first, last] = &mut self.cpu;
+        *first += cpu.saturating_sub(*last);
+        *last = cpu.max(*last);
+    }
+
     /// What is watched here.
     pub(super) fn watched(&self) -> live::Watched {
         let runtime = self.engine.language.name().map(str::to_owned);

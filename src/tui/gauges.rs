@@ -54,13 +54,14 @@ pub(super) fn gauges(history: &History, sums: &Sums) -> Gauges {
     let seen = threads::seen(&sums.by_key);
     let locks = sums.by_key.keys().any(|key| key.lock != Lock::Without);
     // Each process has a lock of its own: that is told which is held the most.
-    let mut held = FxHashMap::<_, Duration>::default();
+    let mut locked = FxHashMap::<_, (Duration, Duration)>::default();
     for (thread, seen) in &seen {
         let process = history.profile.threads().get(thread.0 as usize).map(|it| it.process);
-        *held.entry(process).or_default() += seen.held;
+        let (held, wanted) = locked.entry(process).or_default();
+        *held += seen.held;
+        *wanted += seen.wanted;
     }
-    let held = held.values().copied().max().unwrap_or_default();
-    let wanted: Duration = seen.values().map(|it| it.wanted).sum();
+    let (held, wanted) = locked.values().copied().max().unwrap_or_default();
     Gauges {
         cores: cores(&sums.slices.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
         cores_before: sums

@@ -78,7 +78,7 @@ impl State {
     /// What came of a key that was pressed in front of everything else.
     fn finish(&mut self, outcome: Outcome) -> Option<Request> {
         if !matches!(outcome, Outcome::Stays) {
-            self.front = None;
+            self.front = self.later.take().map(Front::Message);
         }
         self.change();
         match outcome {

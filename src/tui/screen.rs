@@ -68,8 +68,8 @@ pub struct Gauges {
     /// The same over the time that is shown, the oldest first.
     pub cores_before: Vec<f64>,
     /// The share of the time in which a thread held the interpreter lock, 0 to
-    /// 1, in that of several processes in which it was the most, and how many
-    /// threads of all on average waited for one; `None` where there is no such
+    /// 1, and how many threads on average waited for it, in that of several
+    /// processes in which it was held the most; `None` where there is no such
     /// lock.
     pub lock: Option<(f64, f64)>,
     /// Threads that run, wait for a processor, wait for the interpreter lock,

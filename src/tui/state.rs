@@ -126,6 +126,8 @@ pub struct State {
     /// read, or has not yet been.
     pub(super) sources: FxHashMap<(String, ProcessId), Option<String>>,
     pub(super) front: Option<Front>,
+    /// What is to be said when nothing is typed any more.
+    pub(super) later: Option<String>,
     pub(super) made: Made,
     size: (usize, usize),
     /// Whether what is shown is to be made anew.
@@ -157,6 +159,7 @@ impl State {
             inverted: false,
             sources: FxHashMap::default(),
             front: None,
+            later: None,
             made,
             size: (80, 24),
             stale: true,
@@ -188,7 +191,11 @@ impl State {
 
     /// Say that something was done, or was not.
     pub fn tell(&mut self, text: String) {
-        self.front = Some(Front::Message(text));
+        match self.front {
+            // What is typed next is for the line, and no key.
+            Some(Front::Prompt(_) | Front::Picker(_)) => self.later = Some(text),
+            _ => self.front = Some(Front::Message(text)),
+        }
         self.changed = true;
     }
 

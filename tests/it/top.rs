@@ -186,19 +186,24 @@ fn keys_and_the_mouse_do_what_they_say() {
 #[test]
 fn it_gives_way_to_the_shell_and_comes_back() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = Target::start("hot.c", &[], &["8"]);
     let mut shell = Command::new("sh");
     shell.arg("-i").env("PS1", "your turn> ").env("ENV", "/dev/null");
     let mut terminal = Terminal::start(&shell, USUAL);
     terminal.shows("your turn>");
-    terminal.types(&format!("{SPY} top -p {}\n", target.number()));
+    terminal.types(&format!("{SPY} top -r 1000 -p {}\n", target.number()));
     terminal.shows(HOT);
-    for _ in 0..2 {
+    for _ in 0..4 {
         terminal.types("\x1a");
         terminal.see("the shell", |screen| {
             let is_back = !screen.alternate_screen() && !screen.hide_cursor();
             (is_back && screen.contents().contains("Stopped")).then_some(())
         });
+        // Nobody holds a thread of the target meanwhile.
+        for task in std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap() {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains("TracerPid:\t0\n"), "{status}");
+        }
         terminal.types("fg\n");
         terminal.see("it again", |screen| {
             let is_back = screen.alternate_screen() && screen.contents().contains(HOT);

@@ -55,7 +55,12 @@ pub(super) fn show(
     paint: Paint,
     following: &mut Following,
 ) -> anyhow::Result<()> {
-    let first = following.inbox.recv_timeout(REFUSAL);
+    let mut first = following.inbox.recv_timeout(REFUSAL);
+    if let Ok(Event::LetGo) = first {
+        // It has ended already: why, is said next.
+        following.is_let_go = true;
+        first = following.inbox.recv_timeout(REFUSAL);
+    }
     if let Ok(Event::Over(Err(error))) = first {
         return Err(error);
     }
@@ -70,6 +75,7 @@ pub(super) fn show(
         origins: Vec::new(),
         places: Vec::new(),
         over: None,
+        saving: Vec::new(),
         exit_on_end: job.exit_on_end,
     };
     live.resize();
@@ -77,6 +83,11 @@ pub(super) fn show(
     // The thread that listens for keys does so to the end: what is typed from
     // now on is for whoever has the terminal next, so that is soon.
     live.following.leave();
+    let Live { taken, saving, .. } = live;
+    drop(taken);
+    for file in saving {
+        let _ = file.join();
+    }
     done
 }
 
@@ -92,6 +103,8 @@ struct Live<'a> {
     places: Vec<(ProcessId, Place)>,
     /// Held for the files that it keeps within reach.
     over: Option<Over>,
+    /// What writes files: they are whole before this program ends.
+    saving: Vec<thread::JoinHandle<()>>,
     exit_on_end: bool,
 }
 
@@ -135,7 +148,15 @@ impl Live<'_> {
 
     fn take(&mut self, event: Event) -> anyhow::Result<Next> {
         match event {
-            Event::Signal(Signal::SIGTSTP) => self.taken.stop_for_a_while()?,
+            Event::Signal(Signal::SIGTSTP) => {
+                // Nothing of the target may be held while this program is.
+                if self.over.is_none() {
+                    self.following.rest();
+                }
+                let stopped = self.taken.stop_for_a_while();
+                self.following.go_on();
+                stopped?;
+            }
             // Somebody else has stopped this program, and may have used the
             // terminal meanwhile.
             Event::Signal(Signal::SIGCONT) => self.taken.take_again()?,
@@ -264,10 +285,10 @@ impl Live<'_> {
                 let (shown, options) = (self.state.shown(), self.state.options());
                 let events = self.following.events.clone();
                 // A large one takes a while to write, and a disk may be slow.
-                thread::spawn(move || {
+                self.saving.push(thread::spawn(move || {
                     let text = save::save(&path, format, &shown, &options);
-                    events.send(Event::Saved(text))
-                });
+                    let _ = events.send(Event::Saved(text));
+                }));
             }
             Request::Source { file, process } => {
                 // Another process of the same program has the same files.

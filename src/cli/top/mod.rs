@@ -13,7 +13,8 @@ mod waiting;
 
 use std::{
     env,
-    sync::mpsc,
+    sync::{atomic::Ordering, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -97,7 +98,21 @@ fn letters(job: &Top) -> Letters {
 impl Following {
     /// End the recording.
     fn stop(&self) {
-        self.control.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.control.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Have every thread of the target let go, and wait until that is so.
+    fn rest(&self) {
+        let began = Instant::now();
+        self.control.pause.store(true, Ordering::Release);
+        while !self.control.paused.load(Ordering::Acquire) && began.elapsed() < LETTING_GO {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Look at the target again.
+    fn go_on(&self) {
+        self.control.pause.store(false, Ordering::Release);
     }
 
     /// End the recording, and wait until every thread has been let go.
