@@ -24,8 +24,15 @@ const SPY: &str = env!("CARGO_BIN_EXE_spy");
 /// The size of a terminal that nobody has made larger.
 const USUAL: (u16, u16) = (80, 24);
 
-/// What the function is called that `hot.c` spends half of its time in.
-const HOT: &str = "hot_add";
+/// What the function is called that all the time is spent in of [`hot`]. It makes
+/// no system call: a thread that does is often stopped as it comes back from one,
+/// so that other functions are as hot as it in a second or two.
+const HOT: &str = "busy_thread";
+
+/// `many.c` with `number` threads that run.
+fn hot(number: u32) -> Target {
+    Target::start("many.c", &[], &["0", &number.to_string()])
+}
 
 fn top(target: &Target, more: &[&str]) -> Command {
     let mut command = Command::new(SPY);
@@ -35,7 +42,7 @@ fn top(target: &Target, more: &[&str]) -> Command {
 
 /// A target, and a terminal that shows its hot function.
 fn watched(more: &[&str], size: (u16, u16)) -> (Target, Terminal) {
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let terminal = Terminal::start(&top(&target, more), size);
     terminal.shows(HOT);
     (target, terminal)
@@ -55,7 +62,7 @@ fn it_opens_on_the_target_and_its_hot_function_and_leaves_no_trace() {
     terminal.shows("on-CPU");
     terminal.types("q");
     assert_eq!(terminal.end().code(), Some(0));
-    target.is_unharmed("hot_add");
+    target.is_unharmed("steps");
 }
 
 #[test]
@@ -76,14 +83,14 @@ fn when_the_terminal_goes_it_goes_too() {
     let _together = together();
     let (mut target, mut terminal) = watched(&[], USUAL);
     assert_eq!(terminal.hang_up().code(), Some(0));
-    target.is_unharmed("hot_add");
+    target.is_unharmed("steps");
 }
 
 /// Nobody sends the signal of a hangup to who was started to outlive it.
 #[test]
 fn when_the_terminal_goes_it_goes_too_though_it_ignores_the_signal() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let mut command = Command::new("sh");
     let line = format!("trap '' HUP; exec {SPY} top -p {}", target.number());
     command.args(["-c", &line]);
@@ -115,7 +122,7 @@ fn it_is_drawn_anew_for_another_size() {
 #[test]
 fn even_on_one_cell_it_can_be_left() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let terminal = Terminal::start(&top(&target, &[]), (1, 1));
     terminal.see("a screen of its own", |screen| screen.alternate_screen().then_some(()));
     leaves(terminal);
@@ -138,7 +145,7 @@ fn little_is_written() {
 #[test]
 fn without_colours_there_are_none_and_without_unicode_ascii() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let mut command = top(&target, &[]);
     command.env("NO_COLOR", "1").env("LANG", "C");
     let terminal = Terminal::start(&command, USUAL);
@@ -186,7 +193,7 @@ fn keys_and_the_mouse_do_what_they_say() {
 #[test]
 fn it_gives_way_to_the_shell_and_comes_back() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &["8"]);
+    let target = hot(8);
     let mut shell = Command::new("sh");
     shell.arg("-i").env("PS1", "your turn> ").env("ENV", "/dev/null");
     let mut terminal = Terminal::start(&shell, USUAL);
@@ -259,7 +266,9 @@ fn what_is_shown_is_saved() {
 #[test]
 fn the_source_of_the_hot_function_is_read() {
     let _together = together();
-    let (_target, mut terminal) = watched(&[], USUAL);
+    let target = Target::start("hot.c", &[], &[]);
+    let mut terminal = Terminal::start(&top(&target, &[]), USUAL);
+    terminal.shows("hot_add");
     terminal.types("/hot_add\r");
     terminal.hides("hot_outer");
     terminal.types("g6");
@@ -271,8 +280,8 @@ fn the_source_of_the_hot_function_is_read() {
 fn a_program_that_becomes_another_is_followed() {
     let _together = together();
     let mut command = Command::new("sh");
-    let program = build("hot.c", &[]);
-    command.args(["-c", "echo ready; read line; exec \"$0\""]).arg(program);
+    let program = build("many.c", &[]);
+    command.args(["-c", "echo ready; read line; exec \"$0\" 0 1"]).arg(program);
     let mut target = Target::run(command);
     let terminal = Terminal::start(&top(&target, &[]), USUAL);
     terminal.see("a screen of its own", |screen| screen.alternate_screen().then_some(()));
@@ -323,11 +332,11 @@ fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).env("LANG", "C.UTF-8").env_remove("LC_ALL").output().unwrap()
 }
 
-/// Whether `text` is a table that tells of `hot.c`.
+/// Whether `text` is a table that tells of [`hot`].
 fn is_table(text: &str, target: &Target) {
     assert!(text.starts_with(&target.number()), "{text}");
     assert!(!text.contains('\x1b'), "{text}");
-    let row = text.lines().find(|line| line.contains(HOT) && line.contains("hot.c"));
+    let row = text.lines().find(|line| line.contains(HOT) && line.contains("many.c"));
     let row = row.unwrap_or_else(|| panic!("no {HOT} in\n{text}"));
     let numbers: Vec<f64> = row.split_whitespace().map_while(|it| it.parse().ok()).collect();
     let [own, margin, total] = numbers[..] else { panic!("{row}") };
@@ -339,7 +348,7 @@ fn is_table(text: &str, target: &Target) {
 #[test]
 fn without_a_terminal_there_is_a_table() {
     let _alone = alone();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     for more in [&["--duration", "1500ms"][..], &["--once", "--duration", "1500ms"]] {
         let output = run(&mut top(&target, more));
         assert_eq!(output.status.code(), Some(0));
@@ -357,7 +366,7 @@ fn without_a_terminal_there_is_a_table() {
 #[test]
 fn tables_come_one_after_the_other() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let output = run(&mut top(&target, &["--batch", "-n", "3", "-d", "600ms"]));
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -368,7 +377,7 @@ fn tables_come_one_after_the_other() {
 #[test]
 fn each_line_of_json_is_an_object() {
     let _alone = alone();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let output = run(&mut top(&target, &["--json", "-n", "3", "-d", "600ms"]));
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -394,7 +403,7 @@ fn each_line_of_json_is_an_object() {
 #[test]
 fn tables_end_with_the_target_and_with_a_signal() {
     let _together = together();
-    let target = Target::start("hot.c", &[], &[]);
+    let target = hot(1);
     let start = || {
         let mut command = top(&target, &["--json", "-d", "200ms"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
