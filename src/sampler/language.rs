@@ -12,7 +12,7 @@ use crate::{
     memory::{Address, Memory},
     module::{AddressSpace, Modules},
     runtime::{Collection, Detail, Detected, Entry, Places, RUNTIMES, Runtime, Trace},
-    stack::{Frame, ManagedFrame, ModuleId, Placed, merge},
+    stack::{Frame, ManagedFrame, ModuleId, Placed, merge, place_rest},
     task::Lock,
     unwind::{Extent, Wanted},
 };
@@ -125,6 +125,13 @@ impl Language {
         for segment in managed.segments {
             let within = segment.entry.and_then(|entry| seeker.seek(entry, runtime.as_ref()));
             segments.push(Placed { frames: segment.frames, within });
+        }
+        if !runtime.loops().is_empty() && segments.iter().any(|segment| segment.within.is_none()) {
+            let frames = native.frames.iter().enumerate();
+            let loops = frames.filter(|(_, frame)| is_in(frame, runtime.loops()));
+            let loops: Vec<usize> = loops.map(|(index, _)| index).collect();
+            let end = native.is_whole.then_some(native.frames.len());
+            place_rest(&mut segments, &loops, end);
         }
         if let Some(Collection::Somewhere { likely }) = trace.collection {
             let ranges = runtime.collector();

@@ -16,6 +16,28 @@ pub struct Placed {
     pub within: Option<usize>,
 }
 
+/// Give the segments without a place the loops that are left, where there are as
+/// many of them: between the next inner and the next outer segment that have a
+/// place, or before `end`, outside of which nothing is known.
+///
+/// `loops` are the native frames that execute managed ones, a segment each, with
+/// the innermost first. For when the register is unknown that says which: of a
+/// thread that sleeps only some are.
+pub fn place_rest(segments: &mut [Placed], loops: &[usize], end: Option<usize>) {
+    let mut inner = 0;
+    for run in segments.chunk_by_mut(|one, other| one.within.is_none() || other.within.is_some()) {
+        // Each begins with those that have none; all after them have one.
+        let rest = run.iter().take_while(|segment| segment.within.is_none()).count();
+        let outer = run.get(rest).map_or(end, |next| next.within);
+        let is_free = |at: &usize| outer.is_some_and(|outer| (inner..outer).contains(at));
+        let free: Vec<usize> = loops.iter().copied().filter(is_free).collect();
+        if free.len() == rest {
+            run.iter_mut().zip(free).for_each(|(segment, at)| segment.within = Some(at));
+        }
+        inner = run.last().and_then(|last| last.within).map_or(inner, |at| at + 1);
+    }
+}
+
 /// Put `segments` among the frames of `native`; both innermost first. Every
 /// frame of either is in the result, in its order.
 ///
@@ -98,6 +120,27 @@ mod tests {
     fn two_segments_of_one_loop_keep_their_order() {
         let segments = [segment("a", Some(1)), segment("b", Some(1))];
         assert_eq!(shown(2, &segments), ("0ab1".to_owned(), 0));
+    }
+
+    #[test]
+    fn what_is_left_belongs_to_the_loops_that_are_left() {
+        let places = |within: &[Option<usize>], loops: &[usize], end: Option<usize>| {
+            let mut segments: Vec<_> = within.iter().map(|&at| segment("a", at)).collect();
+            place_rest(&mut segments, loops, end);
+            segments.iter().map(|segment| segment.within).collect::<Vec<_>>()
+        };
+        let loops = &[2, 4, 6, 8];
+        assert_eq!(places(&[None, Some(4)], loops, None), [Some(2), Some(4)]);
+        let holes = [None, Some(4), None, Some(8)];
+        assert_eq!(places(&holes, loops, None), [Some(2), Some(4), Some(6), Some(8)]);
+        assert_eq!(places(&[Some(4), None, None], loops, Some(9)), [4, 6, 8].map(Some));
+        // Nobody knows which.
+        assert_eq!(places(&[None, Some(6)], loops, None), [None, Some(6)]);
+        assert_eq!(places(&[Some(2), None], loops, Some(9)), [Some(2), None]);
+        // There may be more of them where the stack breaks off.
+        assert_eq!(places(&[Some(6), None], loops, None), [Some(6), None]);
+        assert_eq!(places(&[None, None], &[], Some(9)), [None, None]);
+        assert_eq!(places(&[], loops, Some(9)), []);
     }
 
     #[test]

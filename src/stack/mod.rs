@@ -5,7 +5,7 @@ mod parked;
 
 use std::{fmt, sync::Arc};
 
-pub use merge::{Placed, merge};
+pub use merge::{Placed, merge, place_rest};
 pub use parked::{Parked, ParkedKind, ParkedState};
 
 use crate::memory::Address;
