@@ -30,12 +30,17 @@ fn make(target: &mut Target, what: &str) -> (i32, i32) {
     (number("last"), number("grandchild"))
 }
 
-/// Wait until `pid` has used so much more CPU time.
+/// Wait until `pid` has used a little more CPU time.
 pub(crate) fn works(pid: i32) {
+    works_for(pid, Duration::from_millis(50));
+}
+
+/// Wait until `pid` has used so much more CPU time.
+pub(crate) fn works_for(pid: i32, time: Duration) {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).unwrap();
     let used = || Duration::from(clock_gettime(clock).unwrap());
     let before = used();
-    until("it works", || (used() > before + Duration::from_millis(50)).then_some(()));
+    until("it works", || (used() > before + time).then_some(()));
 }
 
 /// A recording of a target and of what descends from it.

@@ -127,7 +127,7 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 /// Stacks with their counts, as `--format collapsed` writes them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Collapsed {
     /// Outermost frame first.
     pub(crate) stacks: Vec<(Vec<String>, u64)>,
