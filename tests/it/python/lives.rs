@@ -104,8 +104,8 @@ fn a_program_that_becomes_another_version() {
     }
 }
 
-/// An interpreter is found soon after it was started: before that, there is
-/// little to be seen.
+/// An interpreter is found soon after it was started: of a second, most was seen
+/// even where the machine does much else.
 #[test]
 fn a_program_that_is_started_to_be_recorded() {
     let _together = together();
@@ -117,7 +117,7 @@ fn a_program_that_is_started_to_be_recorded() {
         let told = run(&[&fixed[..], &[script.to_str().unwrap()]].concat()).expect(0);
         let seen = Collapsed::read(&told.stdout);
         let in_python = seen.share(|frame| frame.contains(".py:") || frame.contains("<frozen"));
-        assert!(in_python > 0.75, "{name}: {in_python}: {seen:#?}");
+        assert!(in_python > 0.6, "{name}: {in_python}: {seen:#?}");
         assert!(seen.share(|frame| is_function(frame, "compute")) > 0.5, "{name}: {seen:#?}");
     }
 }
