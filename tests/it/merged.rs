@@ -24,8 +24,8 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// So many samples are looked at, at least. Fewer than one in as many has frames
-/// that do not fit: none was met in 86,000 of one of these programs, and one in
-/// a run of all that had no less.
+/// that do not fit: none was met in 140,000 of all of these programs, on a machine
+/// that had other work as well.
 const SAMPLES: u64 = 10_000;
 
 /// Record a program for a second: how many samples were taken and how many of
