@@ -7,7 +7,7 @@
 
 use std::{fs, sync::mpsc::Sender, thread};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 
 /// Those that end a recording.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -63,6 +63,36 @@ impl Blocked {
                 if to.send(signal.into()).is_err() {
                     break;
                 }
+            }
+        });
+    }
+
+    /// Have each signal that arrives sent, up to the first of those that end this
+    /// program. At the second one whoever listens is taken to be stuck: do
+    /// `at_last`, and have the signal do what it does by default.
+    pub(super) fn send_once<E: From<Signal> + Send + 'static>(
+        self,
+        to: Sender<E>,
+        at_last: impl FnOnce() + Send + 'static,
+    ) {
+        if self.awaited == SigSet::empty() {
+            return;
+        }
+        thread::spawn(move || {
+            let mut is_told = false;
+            while let Ok(signal) = self.awaited.wait() {
+                let ends = !JOB_CONTROL.contains(&signal);
+                if ends && is_told {
+                    at_last();
+                    let mut set = SigSet::empty();
+                    set.add(signal);
+                    // For this thread alone, which is enough to end them all.
+                    let _ = set.thread_unblock().and_then(|()| raise(signal));
+                    return;
+                }
+                is_told |= ends;
+                // Where nobody listens any more something else is waited for.
+                let _ = to.send(signal.into());
             }
         });
     }

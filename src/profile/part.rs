@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Key, Node, Placed, Process, ProcessId, Profile, Spent, Thread, Throttled, Weight};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Key, Node, Placed, Process, ProcessId, Profile, Spent, Thread, ThreadId, Throttled, Weight,
+};
 
 /// A sample, or several alike of one thread without another between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +55,18 @@ impl Part {
     }
 }
 
+/// More samples than this are not kept one by one: those that are alike are
+/// added up. It is what some thirty threads give in ten seconds at 1000 a second.
+const MOST: usize = 1 << 18;
+
 /// What is kept for the next part.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Journal {
     samples: Vec<Sample>,
     /// Where in `samples` the last one of each thread is, by its id.
-    last: rustc_hash::FxHashMap<super::ThreadId, usize>,
+    last: FxHashMap<ThreadId, usize>,
+    /// How many samples were left when they were last added up.
+    distinct: usize,
     /// How many frames and nodes were in earlier parts.
     frames: usize,
     nodes: usize,
@@ -71,6 +81,35 @@ impl Journal {
         }
         self.last.insert(key.thread, self.samples.len());
         self.samples.push(Sample { key, weight, since });
+        // Twice what was left the last time, so that it is rarely done.
+        if self.samples.len() >= MOST.max(self.distinct * 2) {
+            self.add_up();
+        }
+    }
+
+    /// Add up the samples that are alike. What a thread did is then told in the
+    /// order in which it was first seen to do it, one thing after the other: it
+    /// fills the same time, and is as much of each.
+    fn add_up(&mut self) {
+        let mut found: FxHashMap<Key, usize> = FxHashMap::default();
+        let mut sums: Vec<Sample> = Vec::new();
+        for sample in self.samples.drain(..) {
+            let at = *found.entry(sample.key).or_insert(sums.len());
+            match sums.get_mut(at) {
+                Some(sum) => sum.weight.add(sample.weight),
+                None => sums.push(sample),
+            }
+        }
+        let mut ends: FxHashMap<ThreadId, Duration> = FxHashMap::default();
+        self.last.clear();
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let end = ends.entry(sum.key.thread).or_insert(sum.since);
+            sum.since = *end;
+            *end += sum.weight.wall;
+            self.last.insert(sum.key.thread, at);
+        }
+        self.distinct = sums.len();
+        self.samples = sums;
     }
 }
 
@@ -90,6 +129,7 @@ impl Profile {
         let nodes = self.nodes.get(journal.nodes..).unwrap_or_default().to_vec();
         (journal.frames, journal.nodes) = (self.frames.len(), self.nodes.len());
         journal.last.clear();
+        journal.distinct = 0;
         Part {
             processes: self.processes.clone(),
             threads: self.threads.clone(),
@@ -126,7 +166,6 @@ mod tests {
     use super::*;
     use crate::{
         memory::Address,
-        profile::ThreadId,
         stack::{CodeAddress, End, Frame, NativeFrame, Stack},
         task::{Lock, Pid, State, Tid},
     };
@@ -145,6 +184,28 @@ mod tests {
         let wall = Duration::from_millis(10);
         let weight = Weight { ticks: 1, wall, cpu: wall, queued: Duration::ZERO };
         profile.count_since(key, weight, Duration::from_millis(since));
+    }
+
+    /// Who asks for parts may be kept from asking for hours.
+    #[test]
+    fn what_nobody_asks_for_is_added_up() {
+        let mut whole = Profile::default();
+        whole.keep_parts();
+        let looks = 3 * MOST as u64;
+        for at in 0..looks {
+            count(&mut whole, &[at % 7, 1], at * 10);
+        }
+        let part = whole.take_part();
+        assert!(part.samples.len() < MOST, "{} samples", part.samples.len());
+        let mut sums: FxHashMap<Key, Weight> = FxHashMap::default();
+        let mut end = Duration::ZERO;
+        for sample in &part.samples {
+            assert!(sample.since >= end, "one after the other");
+            end = sample.since + sample.weight.wall;
+            sums.entry(sample.key).or_default().add(sample.weight);
+        }
+        assert_eq!(end, Duration::from_millis(looks * 10));
+        assert_eq!(sums, whole.samples);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A recording while it runs: told in parts to whoever shows it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{Origin, shared::Shared, target::Target};
+use super::{Control, Origin, shared::Shared, target::Target};
 use crate::{
     module::Module,
     profile::{Costs, Part, ProcessId, ThreadId},
@@ -58,6 +58,10 @@ pub struct Now {
     pub asleep_since: Option<Duration>,
 }
 
+/// So many updates may wait for whoever is told. It is never more than one or
+/// two unless a terminal stalls, and then nobody would see them one by one.
+const MOST_UNTAKEN: u64 = 8;
+
 /// Whom to tell, and when.
 pub(super) struct Teller<'a> {
     every: Duration,
@@ -73,8 +77,17 @@ impl<'a> Teller<'a> {
         Self { every, next: Instant::now() + every, tell, modules: 0, origins: 0 }
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next
+    /// Whether it is time, and whoever is told takes what is told. If not, it
+    /// is asked again when the next is due.
+    pub(super) fn is_due(&mut self, now: Instant, control: &Control) -> bool {
+        if now < self.next {
+            return false;
+        }
+        let is_taken = control.untaken.load(Ordering::Acquire) < MOST_UNTAKEN;
+        if !is_taken {
+            self.next = now + self.every;
+        }
+        is_taken
     }
 
     /// When it is next to be told.
@@ -96,5 +109,24 @@ impl<'a> Teller<'a> {
         (self.modules, self.origins) = (self.modules + modules.len(), shared.origins.len());
         let (at, part) = (costs.duration, shared.profile.take_part());
         (self.tell)(Live { at, part, costs, now: found, processes, modules, origins });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_nothing_is_told_nothing_more() {
+        let (control, every) = (Control::default(), Duration::from_millis(1));
+        let mut teller = Teller::new(every, Box::new(|_| {}));
+        let due = teller.next();
+        assert!(!teller.is_due(due - every, &control), "too soon");
+        assert!(teller.is_due(due, &control));
+        control.untaken.store(MOST_UNTAKEN, Ordering::Release);
+        assert!(!teller.is_due(due, &control));
+        assert_eq!(teller.next(), due + every, "nor is it asked all the time");
+        control.untaken.fetch_sub(1, Ordering::AcqRel);
+        assert!(teller.is_due(teller.next(), &control));
     }
 }

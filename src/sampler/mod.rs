@@ -120,6 +120,10 @@ pub struct Control {
     pub blocked: AtomicU64,
     /// Processes that are watched now.
     pub processes: AtomicU64,
+    /// Updates that were told and not yet taken: whoever takes one counts it
+    /// down. While there are many, nothing more is told; what is seen meanwhile
+    /// comes with the next.
+    pub untaken: AtomicU64,
 }
 
 /// What a recording brings home.

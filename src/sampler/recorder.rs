@@ -77,7 +77,8 @@ pub fn record(targets: &[Pid], options: &Options, control: &Control) -> Result<R
 }
 
 /// The same, and `tell` every so often what was seen since it was told before.
-/// What it does keeps the recording waiting.
+/// What it does keeps the recording waiting; whoever takes an update counts down
+/// [`Control::untaken`].
 ///
 /// # Errors
 /// Those of [`record`].
@@ -354,8 +355,11 @@ impl<'a> Recorder<'a> {
 
     /// Tell what was seen, if it is time to.
     fn tell(&mut self, is_last: bool) {
-        let Self { teller: Some(teller), targets, shared, stops, began, .. } = self else { return };
-        if is_last || teller.is_due(Instant::now()) {
+        let Self { teller: Some(teller), targets, shared, stops, began, control, .. } = self else {
+            return;
+        };
+        if is_last || teller.is_due(Instant::now(), control) {
+            control.untaken.fetch_add(1, Ordering::AcqRel);
             let costs = shared.costs_so_far(began.elapsed(), stops.calls());
             teller.tell(targets, shared, costs);
         }

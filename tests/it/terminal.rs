@@ -59,6 +59,7 @@ pub(crate) struct Terminal {
     before: Termios,
     seen: Arc<(Mutex<Seen>, Condvar)>,
     closed: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -98,11 +99,13 @@ impl Terminal {
         let writes = Arc::clone(&seen);
         let closed = Arc::new(AtomicBool::new(false));
         let hung_up = Arc::clone(&closed);
+        let stalled = Arc::<AtomicBool>::default();
+        let is_stalled = Arc::clone(&stalled);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !hung_up.load(Ordering::SeqCst) {
                 let mut ready = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut ready, 20_u8).unwrap() == 0 {
+                if poll(&mut ready, 20_u8).unwrap() == 0 || is_stalled.load(Ordering::SeqCst) {
                     continue;
                 }
                 let Ok(len @ 1..) = master.read(&mut buffer) else { break };
@@ -112,7 +115,7 @@ impl Terminal {
                 writes.1.notify_all();
             }
         });
-        Self { child, keyboard: Some(keyboard), path, slave, before, seen, closed }
+        Self { child, keyboard: Some(keyboard), path, slave, before, seen, closed, stalled }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -159,6 +162,16 @@ impl Terminal {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// The program's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Take nothing any more that is written to it.
+    pub(crate) fn stall(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
+    }
+
     /// Make it another size.
     pub(crate) fn resize(&self, (columns, rows): (u16, u16)) {
         self.seen().parser.screen_mut().set_size(cells(rows), cells(columns));
@@ -177,11 +190,18 @@ impl Terminal {
         tcgetattr(&self.slave).unwrap()
     }
 
+    /// Wait for the end of the program, and look whether the modes of the
+    /// terminal are as they were.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let status = until("the program ends", || self.child.try_wait().unwrap());
+        assert_eq!(self.modes(), self.before, "the modes of the terminal");
+        status
+    }
+
     /// Wait for the end of the program, and look whether the terminal is as it
     /// was.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let status = until("the program ends", || self.child.try_wait().unwrap());
-        assert_eq!(self.modes(), self.before, "the modes of the terminal");
+        let status = self.ended();
         self.see("the terminal as it was", |screen| {
             let mouse = screen.mouse_protocol_mode();
             let same = !screen.alternate_screen()

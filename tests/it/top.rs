@@ -4,11 +4,13 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
     process::{Command, Output, Stdio},
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -97,6 +99,48 @@ fn when_the_terminal_goes_it_goes_too_though_it_ignores_the_signal() {
     let mut terminal = Terminal::start(&command, USUAL);
     terminal.shows(HOT);
     terminal.hang_up();
+}
+
+/// Whether the first thread of a program sleeps in a write.
+fn is_stuck(pid: u32) -> Option<()> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    call.starts_with(&format!("{} ", nix::libc::SYS_write)).then_some(())
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_does_not_keep_it() {
+    let _together = together();
+    let (mut target, mut terminal) = watched(&[], USUAL);
+    terminal.stall();
+    let mut rows = [40, 60].into_iter().cycle();
+    until("it waits for the terminal", || {
+        // It draws all of it anew.
+        terminal.resize((200, rows.next()?));
+        is_stuck(terminal.pid())
+    });
+    // Two that differ are never taken for one.
+    terminal.signal(Signal::SIGTERM);
+    terminal.signal(Signal::SIGINT);
+    let by = terminal.ended().signal();
+    assert!([Signal::SIGINT, Signal::SIGTERM].map(|it| Some(it as i32)).contains(&by), "{by:?}");
+    target.is_unharmed("steps");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_keep_it() {
+    let _together = together();
+    let mut target = hot(1);
+    let mut command = top(&target, &["--json", "-d", "50ms"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    // The least that a pipe holds.
+    fcntl(child.stdout.as_ref().unwrap(), FcntlArg::F_SETPIPE_SZ(1)).unwrap();
+    until("it waits for the pipe", || is_stuck(child.id()));
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    kill(pid, Signal::SIGINT).unwrap();
+    let by = until("it ends", || child.try_wait().unwrap()).signal();
+    assert!([Signal::SIGINT, Signal::SIGTERM].map(|it| Some(it as i32)).contains(&by), "{by:?}");
+    target.is_unharmed("steps");
 }
 
 #[test]

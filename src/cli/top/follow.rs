@@ -11,6 +11,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -89,26 +90,30 @@ enum Message {
     Broken,
 }
 
-/// Begin to watch `targets`, of which `child` was started for it.
+/// Begin to watch `targets`, of which `child` was started for it. It is also
+/// told whether every thread has been let go.
 pub(super) fn start(
     job: &plan::Top,
     targets: Vec<Pid>,
     child: Option<Pid>,
     events: &Sender<Event>,
-) -> Arc<Control> {
+) -> (Arc<Control>, Arc<AtomicBool>) {
     let (lives, inbox) = mpsc::channel();
     let control = Arc::<Control>::default();
+    let is_let_go = Arc::<AtomicBool>::default();
     // Taken hold of before they can end.
     let witnesses = targets.iter().filter_map(|&pid| Some((pid, Witness::of(pid).ok()?))).collect();
     let namer = Namer { witnesses, child, ..Namer::default() };
     let (options, delay) = (options(job), job.delay);
     let (watched, let_go) = (Arc::clone(&control), events.clone());
+    let has_let_go = Arc::clone(&is_let_go);
     thread::spawn(move || {
         let tell = |live| {
             let _ = lives.send(Message::Live(Box::new(live)));
         };
         let watch = || sampler::watch(&targets, &options, &watched, delay, Box::new(tell));
         let result = panic::catch_unwind(AssertUnwindSafe(watch));
+        has_let_go.store(true, Ordering::Release);
         let _ =
             lives.send(result.map_or(Message::Broken, |done| Message::Over(done.map(Box::new))));
         let _ = let_go.send(Event::LetGo);
@@ -120,7 +125,7 @@ pub(super) fn start(
         let over = over.unwrap_or_else(|_| Err(broken()));
         let _ = events.send(Event::Over(over));
     });
-    control
+    (control, is_let_go)
 }
 
 fn broken() -> anyhow::Error {

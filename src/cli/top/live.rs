@@ -163,6 +163,7 @@ impl Live<'_> {
             Event::Signal(_) | Event::Deaf => return Ok(Next::Leave),
             Event::Input(input) => return self.input(&input),
             Event::Update(update, origins) => {
+                self.following.has_taken();
                 self.update(*update, origins);
                 if terminal::has_hung_up() {
                     return Ok(Next::Leave);

@@ -13,20 +13,30 @@ mod waiting;
 
 use std::{
     env,
-    sync::{atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
+
 use self::follow::{Event, Following};
 use super::{
-    child::{Child, Writes},
+    child::{self, Child, Writes},
     console::Console,
     exit::Exit,
     plan::{Form, Targets, Top},
     signals, target,
 };
-use crate::tui::{State, state::Setup, view::Letters};
+use crate::{
+    sampler::Control,
+    task::Pid,
+    tui::{State, state::Setup, view::Letters},
+};
 
 /// How long it is waited until every thread has been let go. It takes as long
 /// as one stop; what takes longer has the kernel end it with this program.
@@ -54,10 +64,11 @@ pub(super) fn run(job: &Top, console: &Console) -> anyhow::Result<Exit> {
     let (events, inbox) = mpsc::channel();
     let blocked = if is_screen { signals::block_with_job_control() } else { signals::block() };
     let shown = blocked.and_then(|blocked| {
-        blocked.send(events.clone());
         let child = child.as_ref().map(Child::pid);
         let targets = targets.unwrap_or_else(|| child.into_iter().collect());
-        let control = follow::start(&job, targets, child, &events);
+        let (control, let_go) = follow::start(&job, targets, child, &events);
+        let watched = Arc::clone(&control);
+        blocked.send_once(events.clone(), move || break_off(&watched, &let_go, child));
         let mut following = Following { inbox, events, control, is_let_go: false };
         let letters = letters(&job);
         let shown = if is_screen {
@@ -72,6 +83,21 @@ pub(super) fn run(job: &Top, console: &Console) -> anyhow::Result<Exit> {
         child.end(ENDING);
     }
     shown.map(|()| Exit::Done)
+}
+
+/// Leave the target as it was, and the terminal, as far as that can be done
+/// without the thread that shows: it may wait for a terminal that nobody reads.
+fn break_off(control: &Control, let_go: &AtomicBool, child: Option<Pid>) {
+    let began = Instant::now();
+    control.stop.store(true, Ordering::Relaxed);
+    while !let_go.load(Ordering::Acquire) && began.elapsed() < LETTING_GO {
+        thread::sleep(Duration::from_millis(1));
+    }
+    if let Some(child) = child.filter(|&child| !child::has_ended(child)) {
+        child::pass_on(Signal::SIGTERM, child);
+        child::pass_on(Signal::SIGCONT, child);
+    }
+    terminal::give_back_at_once();
 }
 
 fn state(job: &Top) -> State {
@@ -99,6 +125,11 @@ impl Following {
     /// End the recording.
     fn stop(&self) {
         self.control.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// An update was taken from the inbox.
+    fn has_taken(&self) {
+        self.control.untaken.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Have every thread of the target let go, and wait until that is so.

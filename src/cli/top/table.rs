@@ -25,6 +25,7 @@ pub(super) fn print(
     loop {
         match following.inbox.recv()? {
             Event::Update(update, _) => {
+                following.has_taken();
                 state.update(*update);
                 if let Form::Batch(count) = job.form
                     && !is_told_to_stop

@@ -8,7 +8,12 @@ use std::{
     io::{self, BufWriter, Write},
     os::fd::AsFd,
     panic,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -41,6 +46,10 @@ const UNSAID: (u16, u16) = (80, 24);
 
 /// More than a screen with its colours: it is written as a whole.
 const BUFFER: usize = 64 << 10;
+
+/// So long it is waited for a terminal that may have stalled. Another takes a
+/// few dozen bytes within microseconds.
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// Whether the terminal is taken now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -94,8 +103,20 @@ fn give_back() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    let _ = write_back(&mut io::stdout());
+    // The modes first: they can be had from a terminal that takes no writes.
     let _ = disable_raw_mode();
+    let _ = write_back(&mut io::stdout());
+}
+
+/// Give the terminal back as far as it can be had at once: one that takes no
+/// writes is not waited for.
+pub(super) fn give_back_at_once() {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        give_back();
+        let _ = done.send(());
+    });
+    let _ = is_done.recv_timeout(AT_ONCE);
 }
 
 fn write_back(out: &mut impl Write) -> io::Result<()> {
