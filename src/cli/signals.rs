@@ -21,14 +21,35 @@ pub(super) struct Blocked {
 /// Those by which a terminal is taken away for a while and given back.
 const JOB_CONTROL: [Signal; 2] = [Signal::SIGTSTP, Signal::SIGCONT];
 
+/// The others that end a program and can be waited for: without them a terminal
+/// would be left as it is. Those of a fault of this program's own are not among
+/// them, for such a one cannot be blocked.
+const ALSO_ENDING: [Signal; 14] = [
+    Signal::SIGQUIT,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGPIPE,
+    Signal::SIGALRM,
+    Signal::SIGSTKFLT,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+];
+
 /// Block the signals.
 pub(super) fn block() -> anyhow::Result<Blocked> {
     block_all(&ENDING)
 }
 
-/// Block them, and those of job control, which then are heard, too.
-pub(super) fn block_with_job_control() -> anyhow::Result<Blocked> {
-    block_all(&[ENDING.as_slice(), &JOB_CONTROL].concat())
+/// Block them, every other that would end this program, and those of job
+/// control, which then are heard, too.
+pub(super) fn block_for_a_screen() -> anyhow::Result<Blocked> {
+    block_all(&[ENDING.as_slice(), &ALSO_ENDING, &JOB_CONTROL].concat())
 }
 
 fn block_all(signals: &[Signal]) -> anyhow::Result<Blocked> {

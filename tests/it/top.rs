@@ -70,7 +70,8 @@ fn it_opens_on_the_target_and_its_hot_function_and_leaves_no_trace() {
 #[test]
 fn every_way_to_leave_gives_the_terminal_back() {
     let _together = together();
-    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+    let others = [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGALRM, Signal::SIGXCPU];
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT].into_iter().chain(others) {
         let (_target, mut terminal) = watched(&[], USUAL);
         terminal.signal(signal);
         assert_eq!(terminal.end().code(), Some(0), "{signal}");

@@ -52,6 +52,8 @@ pub(super) enum Event {
     LetGo,
     /// All updates have been sent.
     Over(anyhow::Result<Over>),
+    /// A thread panicked, and the terminal was given back.
+    Panicked,
     /// A source file was read, or could not be.
     Source(super::source::Read),
     /// A file was written, or could not be: in a sentence.
@@ -128,7 +130,7 @@ pub(super) fn start(
     (control, is_let_go)
 }
 
-fn broken() -> anyhow::Error {
+pub(super) fn broken() -> anyhow::Error {
     anyhow!("the recording broke off: a bug of spy")
 }
 

@@ -64,7 +64,10 @@ pub(super) fn show(
     if let Ok(Event::Over(Err(error))) = first {
         return Err(error);
     }
-    terminal::give_back_before_panics();
+    let events = following.events.clone();
+    terminal::give_back_before_panics(move || {
+        let _ = events.send(Event::Panicked);
+    });
     let taken = Taken::take(Look { paint, letters }).context("the terminal cannot be drawn on")?;
     follow::listen(&following.events);
     let mut live = Live {
@@ -183,6 +186,7 @@ impl Live<'_> {
                 self.following.is_let_go = true;
                 return Ok(Next::Stay);
             }
+            Event::Panicked => return Err(follow::broken()),
             Event::Over(over) => return self.end(over?),
         }
         self.resize();

@@ -62,7 +62,7 @@ pub(super) fn run(job: &Top, console: &Console) -> anyhow::Result<Exit> {
         Targets::Processes(_) | Targets::Unsaid => None,
     };
     let (events, inbox) = mpsc::channel();
-    let blocked = if is_screen { signals::block_with_job_control() } else { signals::block() };
+    let blocked = if is_screen { signals::block_for_a_screen() } else { signals::block() };
     let shown = blocked.and_then(|blocked| {
         let child = child.as_ref().map(Child::pid);
         let targets = targets.unwrap_or_else(|| child.into_iter().collect());

@@ -54,7 +54,11 @@ pub(super) fn print(
                 return Ok(());
             }
             Event::LetGo => following.is_let_go = true,
-            Event::Input(_) | Event::Deaf | Event::Source(_) | Event::Saved(_) => {}
+            Event::Panicked
+            | Event::Input(_)
+            | Event::Deaf
+            | Event::Source(_)
+            | Event::Saved(_) => {}
         }
     }
 }

@@ -89,11 +89,15 @@ fn area() -> Rect {
 
 /// Before a panic says where it was, give the terminal back: or nobody could
 /// read it.
-pub(super) fn give_back_before_panics() {
+///
+/// Then nothing can be shown any more: `say` so to the thread that shows, for
+/// the panic may be another's.
+pub(super) fn give_back_before_panics(say: impl Fn() + Send + Sync + 'static) {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         give_back();
         before(panic);
+        say();
     }));
 }
 
@@ -220,7 +224,19 @@ impl<W: Write> Painter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, rc::Rc, time::Duration};
+    use std::{
+        cell::RefCell,
+        io::Read as _,
+        os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+        process::{Command, Stdio},
+        rc::Rc,
+    };
+
+    use nix::{
+        fcntl::OFlag,
+        pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+        sys::termios::tcgetattr,
+    };
 
     use super::*;
     use crate::{
@@ -267,13 +283,55 @@ mod tests {
         }
     }
 
+    /// Run by the test below, on a terminal of its own.
     #[test]
-    fn a_panic_gives_the_terminal_back() {
-        give_back_before_panics();
-        TAKEN.store(true, Ordering::SeqCst);
-        let other = std::thread::spawn(|| panic!("as it should"));
-        assert!(other.join().is_err());
-        assert!(!TAKEN.load(Ordering::SeqCst));
+    #[ignore = "it is for a terminal that nobody looks at"]
+    fn panic_beside_the_screen() {
+        let (told, is_told) = mpsc::channel();
+        give_back_before_panics(move || told.send(()).unwrap());
+        let look = Look { paint: Paint::Coloured, letters: Letters::Unicode };
+        let mut taken = Taken::take(look).unwrap();
+        taken.draw(&screen(1)).unwrap();
+        assert!(thread::spawn(|| panic!("as it should")).join().is_err());
+        is_told.recv().unwrap();
+        // What is drawn now would be seen on the terminal of somebody else.
+        taken.draw(&screen(2)).unwrap();
+        println!("after the panic");
+    }
+
+    #[test]
+    fn a_panic_beside_the_screen_gives_the_terminal_back_and_is_read() {
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname_r(&master).unwrap();
+        let mut options = File::options();
+        let options = options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits());
+        let slave = options.open(path).unwrap();
+        let before = tcgetattr(&slave).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        let mut session = Command::new("setsid");
+        session.args(["--ctty", "--wait"]).arg(std::env::current_exe().unwrap());
+        session.args(["--exact", "cli::top::terminal::tests::panic_beside_the_screen"]);
+        session.args(["--ignored", "--nocapture", "--test-threads=1"]);
+        session.stdin(end()).stdout(end()).stderr(end());
+        let mut child = session.spawn().unwrap();
+        let mut master = File::from(OwnedFd::from(master));
+        let mut seen = String::new();
+        let mut buffer = [0; 4096];
+        while !seen.contains("test result") {
+            let len = master.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        }
+        assert!(child.wait().unwrap().success(), "{seen}");
+        assert_eq!(tcgetattr(&slave).unwrap(), before, "the modes of the terminal");
+        let at = |text: &str| seen.find(text).unwrap_or_else(|| panic!("no {text} in {seen:?}"));
+        let (taken, back) = (at("\x1b[?1049h"), at("\x1b[?1049l"));
+        assert!(taken < back && back < at("as it should"), "{seen:?}");
+        // Nothing is drawn on it afterwards.
+        let (_, after) = seen.split_at(back);
+        assert!(!after.contains("?2026h") && after.contains("after the panic"), "{seen:?}");
     }
 
     #[test]
