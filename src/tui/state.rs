@@ -347,9 +347,10 @@ impl State {
             _ => None,
         });
         let length = self.sums.length();
-        // A slice more or less is no other time.
+        // A slice more or less is no other time, unless slices are long.
         let whole = length + Duration::from_secs(1) > self.window;
-        let length = span(if whole { self.window } else { length });
+        let longer = length > self.window + Duration::from_secs(1);
+        let length = span(if whole && !longer { self.window } else { length });
         words.push(if self.when == When::Live { format!("last {length}") } else { length });
         if self.history.is_cut && (!whole || self.when != When::Live) {
             let kept = self.history.at().saturating_sub(self.history.begin());

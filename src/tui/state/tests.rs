@@ -263,6 +263,18 @@ fn only_the_window_is_shown_and_its_past_is_kept() {
     assert_eq!(state.screen().title.moment, Moment::Live);
 }
 
+/// Updates may be rarer than what is shown of them is long.
+#[test]
+fn a_time_that_is_longer_than_wanted_is_told_as_it_is() {
+    let setup = Setup { window: SECOND * 5, ..Setup::default() };
+    let (mut maker, mut state) = (Maker::new(1), State::new(setup));
+    for _ in 0..2 {
+        maker.at += SECOND * 19;
+        maker.run(0, "main", 100).tell(&mut state);
+    }
+    assert_eq!(state.screen().tabs.population, "on-CPU, last 20 s");
+}
+
 /// The sums that are kept from one update to the next are those of the slices.
 #[test]
 fn sums_that_follow_are_those_made_anew() {
