@@ -70,6 +70,8 @@ struct Seen {
     own: Duration,
     total: Duration,
     ticks: u64,
+    /// Those of them that its share rests on.
+    samples: u64,
     /// The last stack in which it was met, by its number from 1.
     stack: usize,
 }
@@ -86,6 +88,7 @@ fn seen(population: &Population) -> Vec<Seen> {
                 seen.stack = number;
                 seen.total += path.time;
                 seen.ticks += path.ticks;
+                seen.samples += population.samples(path);
             }
         }
         if let Some(seen) = path.frames.last().and_then(|&(it, _)| seen.get_mut(it)) {
@@ -167,6 +170,7 @@ pub(super) fn rows(
     let before = |function: &Function| {
         make.baseline.map(|shares| shares.get(function).copied().unwrap_or(0.0))
     };
+    let samples = population.stacks.iter().map(|path| population.samples(path)).sum();
     let mut rows: Vec<(FunctionRow, usize)> = Vec::new();
     for (seen, (at, function)) in
         seen(population).iter().zip(population.functions.iter().enumerate())
@@ -182,13 +186,13 @@ pub(super) fn rows(
         let row = FunctionRow {
             own,
             total,
-            margin: margin(share, population.ticks),
+            margin: margin(share, samples),
             change: before.map(|before| own - before),
             trend: trends.get_mut(at).map(std::mem::take).unwrap_or_default(),
             name: function.name.clone(),
             place: place(function),
             native: function.native,
-            faint: seen.ticks < FAINT,
+            faint: seen.samples < FAINT,
             found: make.is_filtered,
         };
         rows.push((row, at));

@@ -154,6 +154,7 @@ impl Gatherer {
             FxHashMap::default();
         self.trim();
         (into.ticks, into.time) = (0, Duration::ZERO);
+        into.on_cpu = choice.mode == Mode::OnCpu;
         for (key, weight) in samples {
             if !choice.wants(&history.profile, key) {
                 continue;

@@ -21,6 +21,8 @@ pub struct Population {
     /// The time that they stand for, likewise: of CPUs or of the wall, as what
     /// is shown.
     pub time: Duration,
+    /// Whether that is the time of CPUs.
+    pub on_cpu: bool,
 }
 
 /// A function, or what rows are to be made of instead: a line, or a module.
@@ -57,6 +59,12 @@ pub struct Path {
 }
 
 impl Population {
+    /// How many samples of a path its share rests on: a thread that waits for a
+    /// CPU is seen at each tick, too, and uses none.
+    pub fn samples(&self, path: &Path) -> u64 {
+        if self.on_cpu && path.state == State::Queued { 0 } else { path.ticks }
+    }
+
     /// `time` as a share of all, 0 to 1; 0 where there is none.
     pub fn share(&self, time: Duration) -> f64 {
         if self.time.is_zero() {

@@ -212,6 +212,23 @@ fn margins_are_of_what_rows_are_ordered_by() {
     assert!(!functions(&mut state).rows[0].faint);
 }
 
+/// Nine threads that wait for the one CPU make the shares of those that had it
+/// no surer.
+#[test]
+fn margins_are_of_what_had_a_processor() {
+    let margin = |queued: u32| {
+        let (mut maker, mut state) = (Maker::new(10), State::new(Setup::default()));
+        maker.run(0, "one", 50).run(0, "two", 50);
+        for thread in 1..=queued {
+            maker.see(thread, (Doing::Queued, Lock::Without), "one", 100);
+        }
+        maker.tell(&mut state);
+        functions(&mut state).rows[0].margin
+    };
+    assert!((margin(0) - 0.096).abs() < 0.001, "{}", margin(0));
+    assert!((margin(9) - margin(0)).abs() < f64::EPSILON);
+}
+
 #[test]
 fn several_cores_are_cores_and_shares_stay_below_all() {
     let (mut maker, mut state) = (Maker::new(2), State::new(Setup::default()));

@@ -228,7 +228,7 @@ pub(super) mod made {
         let ticks = count as u64;
         let all = time * u32::try_from(count).unwrap();
         let functions = (0..4096 + count).map(name).collect();
-        Population { functions, stacks: stacks.collect(), ticks, time: all }
+        Population { functions, stacks: stacks.collect(), ticks, time: all, on_cpu: false }
     }
 }
 
