@@ -35,7 +35,11 @@ pub(super) fn title(history: &History, sums: &Sums, moment: Moment, rate: f64) -
         command: first.map(|it| it.command.trim().to_owned()).unwrap_or_default(),
         who,
         runtime: now.iter().find_map(|it| it.runtime.clone()),
-        watched: history.at(),
+        // A clock that runs on would be all that is written in a pause.
+        watched: match moment {
+            Moment::Paused(at) | Moment::Past(at) => at,
+            Moment::Live | Moment::Ended(_) => history.at(),
+        },
         moment,
         rate,
         made: ratio(spent.ticks, spent.ticks_wanted).unwrap_or(1.0).min(1.0),

@@ -8,8 +8,26 @@ use super::screen::{Body, FunctionRow, Moment, Screen};
 /// for twice a second.
 const ROWS: usize = 200;
 
-/// `screen` as one object.
-pub fn value(screen: &Screen) -> Value {
+/// `screen` as one object, in a line.
+///
+/// Names are the target's. What a terminal could take for a command is escaped
+/// in them, also where JSON need not.
+pub fn text(screen: &Screen) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for letter in value(screen).to_string().chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' => {
+                // To write to a string does not fail.
+                let _ = write!(text, "\\u{:04x}", u32::from(letter));
+            }
+            _ => text.push(letter),
+        }
+    }
+    text + "\n"
+}
+
+fn value(screen: &Screen) -> Value {
     let Screen { title, gauges, .. } = screen;
     let functions: Vec<Value> = match &screen.body {
         Body::Functions(table) => table.rows.iter().take(ROWS).map(function).collect(),
@@ -55,4 +73,30 @@ fn function(row: &FunctionRow) -> Value {
         "total": row.total,
         "margin": row.margin,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::screen::{Gauges, Tabs, Title};
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_means_the_same() {
+        let command = "a\u{9b}31m\u{7f}\u{80}\u{9f}\u{a0}ä\u{1b}\n".to_owned();
+        let screen = Screen {
+            title: Title { command: command.clone(), ..Title::default() },
+            gauges: Gauges::default(),
+            evidence: None,
+            tabs: Tabs::default(),
+            body: Body::Empty(String::new()),
+            path: None,
+            keys: Vec::new(),
+            overlay: None,
+            filter: None,
+        };
+        let text = text(&screen);
+        assert_eq!(text.chars().filter(|letter| letter.is_control()).collect::<String>(), "\n");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["command"], command);
+    }
 }

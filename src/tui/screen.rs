@@ -52,9 +52,10 @@ pub enum Moment {
     /// Now.
     #[default]
     Live,
-    /// The moment at which the display was paused, so long ago.
+    /// The moment at which the display was paused, by the clock of the
+    /// recording.
     Paused(Duration),
-    /// An earlier one, so long ago.
+    /// An earlier one, likewise.
     Past(Duration),
     /// The last one: the target has ended, and this is how.
     Ended(String),

@@ -170,14 +170,11 @@ impl State {
 
     /// Something was seen.
     pub fn update(&mut self, update: Update) {
-        let before = self.history.at().as_secs();
         self.history.add(update);
         if self.when == When::Live {
             self.look();
             self.changed = true;
         }
-        // How long ago the shown moment was is told in seconds.
-        self.changed |= self.history.at().as_secs() != before;
     }
 
     /// The targets have ended.
@@ -313,10 +310,9 @@ impl State {
     }
 
     fn moment(&self) -> Moment {
-        let ago = |at: Duration| self.history.at().saturating_sub(at);
         match (self.when, &self.ending) {
-            (When::Paused(at), _) => Moment::Paused(ago(at)),
-            (When::Past(at), _) => Moment::Past(ago(at)),
+            (When::Paused(at), _) => Moment::Paused(at),
+            (When::Past(at), _) => Moment::Past(at),
             (When::Live, Some(Ending { how, clock })) => Moment::Ended(format!("{how} at {clock}")),
             (When::Live, None) => Moment::Live,
         }

@@ -187,6 +187,28 @@ fn little_is_written() {
     leaves(terminal);
 }
 
+/// How often the first thread of a program has gone to sleep.
+fn sleeps(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn nothing_is_written_in_a_pause() {
+    let _together = together();
+    let (_target, mut terminal) = watched(&["-d", "1s"], USUAL);
+    terminal.types(" ");
+    terminal.shows("PAUSED");
+    let (before, slept) = (terminal.bytes().len(), sleeps(terminal.pid()));
+    // With each update it wakes, and has slept when the next one comes: also
+    // once in between, to see whether the terminal is still there.
+    until("two updates have come", || (sleeps(terminal.pid()) >= slept + 5).then_some(()));
+    // What it had written before was seen before this.
+    assert_eq!(terminal.bytes().len(), before);
+    leaves(terminal);
+}
+
 #[test]
 fn without_colours_there_are_none_and_without_unicode_ascii() {
     let _together = together();

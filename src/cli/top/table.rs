@@ -73,7 +73,7 @@ impl Printer {
     fn print(&self, state: &mut State, again: bool) -> anyhow::Result<()> {
         let screen = state.screen();
         let text = match self.language {
-            Language::Json => json::value(&screen).to_string() + "\n",
+            Language::Json => json::text(&screen),
             Language::Text => {
                 let between = if again { "\n" } else { "" };
                 format!("{between}{}", plain::text(&screen, self.letters))

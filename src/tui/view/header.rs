@@ -71,8 +71,8 @@ fn without_directory(command: &str) -> &str {
 pub(super) fn moment(moment: &Moment) -> (String, bool) {
     match moment {
         Moment::Live => ("LIVE".to_owned(), true),
-        Moment::Paused(ago) => (format!("PAUSED {} ago", numbers::ago(*ago)), false),
-        Moment::Past(ago) => (format!("PAST {} ago", numbers::ago(*ago)), false),
+        Moment::Paused(at) => (format!("PAUSED at {}", numbers::clock(*at)), false),
+        Moment::Past(at) => (format!("PAST at {}", numbers::clock(*at)), false),
         Moment::Ended(_) => ("ENDED".to_owned(), false),
     }
 }
