@@ -202,13 +202,11 @@ impl State {
         self.touch();
     }
 
-    /// The text of a source file that was requested; `None` where it cannot be
-    /// read.
-    pub fn source(&mut self, file: &str, text: Option<String>) {
-        for ((asked, _), known) in &mut self.sources {
-            if asked == file {
-                known.clone_from(&text);
-            }
+    /// The text of a source file that was requested, as that process sees it;
+    /// `None` where it cannot be read.
+    pub fn source(&mut self, file: &str, process: ProcessId, text: Option<String>) {
+        if let Some(known) = self.sources.get_mut(&(file.to_owned(), process)) {
+            *known = text;
         }
         self.touch();
     }

@@ -175,7 +175,7 @@ impl Live<'_> {
                 return Ok(request.map_or(Next::Stay, |request| self.obey(request)));
             }
             Event::Source(read) => {
-                self.state.source(&read.file, read.text.ok());
+                self.state.source(&read.file, read.process, read.text.ok());
                 return Ok(Next::Stay);
             }
             Event::Saved(text) => {
@@ -296,12 +296,13 @@ impl Live<'_> {
                 }));
             }
             Request::Source { file, process } => {
-                // Another process of the same program has the same files.
-                let mut places = self.places.clone();
-                places.sort_by_key(|(id, _)| *id != process);
-                let places: Vec<Place> = places.into_iter().map(|(_, place)| place).collect();
+                let place = self.places.iter().find(|(id, _)| *id == process);
+                let place = place.map(|(_, place)| place.clone());
                 let events = self.following.events.clone();
-                thread::spawn(move || events.send(Event::Source(source::read(&places, file))));
+                thread::spawn(move || {
+                    let text = source::read(place.as_ref(), &file);
+                    events.send(Event::Source(source::Read { file, process, text }))
+                });
             }
         }
         Next::Stay

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use crate::{snapshot::Root, task::Pid};
+use crate::{profile::ProcessId, snapshot::Root, task::Pid};
 
 /// A source file that is larger is no source file.
 const MOST: u64 = 4 << 20;
@@ -21,6 +21,7 @@ const MOST: u64 = 4 << 20;
 /// What was asked for, and its text, or why there is none.
 pub(super) struct Read {
     pub(super) file: String,
+    pub(super) process: ProcessId,
     pub(super) text: Result<String, String>,
 }
 
@@ -31,20 +32,14 @@ pub(super) struct Place {
     pub(super) root: Root,
 }
 
-/// Read the source file that the target calls `file`. `places` are the
-/// processes that may have it: the first one that does is asked.
-pub(super) fn read(places: &[Place], file: String) -> Read {
-    let mut text = Err("no process is there to ask".to_owned());
-    for place in places {
-        text = read_at(place, Path::new(&file)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "it is not there".to_owned(),
-            _ => error.to_string(),
-        });
-        if text.is_ok() {
-            break;
-        }
-    }
-    Read { file, text }
+/// Read the source file that the process at `place` calls `file`. Another
+/// process may have another one of that name.
+pub(super) fn read(place: Option<&Place>, file: &str) -> Result<String, String> {
+    let place = place.ok_or_else(|| "no process is there to ask".to_owned())?;
+    read_at(place, Path::new(file)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "it is not there".to_owned(),
+        _ => error.to_string(),
+    })
 }
 
 fn read_at(place: &Place, file: &Path) -> io::Result<String> {
@@ -54,10 +49,14 @@ fn read_at(place: &Place, file: &Path) -> io::Result<String> {
         // As the program was started, mostly; it may have gone elsewhere since.
         fs::read_link(format!("/proc/{}/cwd", place.pid))?.join(file)
     };
-    let file = File::from(open_below(&place.root.directory, &whole)?);
-    if !file.metadata()?.is_file() {
+    // To open a device can do things, and to open a pipe lets somebody go on who
+    // waits for that: so first it is looked what it is.
+    let found = File::from(open_below(&place.root.directory, &whole)?);
+    if !found.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
+    // The very file that was looked at, whatever its name means by now.
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     let mut bytes = Vec::new();
     file.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {
@@ -66,10 +65,10 @@ fn read_at(place: &Place, file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Open `path` below the directory `root`. No link leads out of it.
+/// Take hold of `path` below the directory `root`, without opening it. No link
+/// leads out of it.
 fn open_below(root: &Path, path: &Path) -> io::Result<OwnedFd> {
-    // What is no regular file must not be waited for.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let directory =
         open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
@@ -99,7 +98,7 @@ fn below(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::{fs::symlink, net::UnixListener};
 
     use super::*;
 
@@ -117,7 +116,7 @@ mod tests {
         fs::write(root.path().join("app/main.py"), b"print(1)\xff\n").unwrap();
         symlink("/app/main.py", root.path().join("link.py")).unwrap();
         symlink(outside.path(), root.path().join("out.py")).unwrap();
-        let read = |file: &str| read(&[place(root.path())], file.to_owned()).text;
+        let read = |file: &str| read(Some(&place(root.path())), file);
         assert_eq!(read("/app/main.py").unwrap(), "print(1)\u{fffd}\n");
         assert_eq!(read("/../../app/./main.py").unwrap(), "print(1)\u{fffd}\n");
         // A link is followed as the target would follow it.
@@ -125,10 +124,7 @@ mod tests {
         assert_eq!(read("/out.py").unwrap_err(), "it is not there");
         assert_eq!(read("/app").unwrap_err(), "it is no regular file");
         assert_eq!(read("/none.py").unwrap_err(), "it is not there");
-        assert_eq!(
-            super::read(&[], "a".to_owned()).text.unwrap_err(),
-            "no process is there to ask"
-        );
+        assert_eq!(super::read(None, "a").unwrap_err(), "no process is there to ask");
     }
 
     #[test]
@@ -136,17 +132,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("pipe");
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        // To open one is an error of its own, so this one was not opened.
+        let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
         let file = File::create(root.path().join("large")).unwrap();
         file.set_len(MOST + 1).unwrap();
-        let read = |file: &str| read(&[place(root.path())], file.to_owned()).text.unwrap_err();
+        let read = |file: &str| read(Some(&place(root.path())), file).unwrap_err();
         assert_eq!(read("/pipe"), "it is no regular file");
+        assert_eq!(read("/socket"), "it is no regular file");
         assert_eq!(read("/large"), "it is larger than source files are");
     }
 
     #[test]
     fn a_path_without_a_beginning_is_from_where_the_target_is() {
         let here = place(Path::new("/"));
-        let text = read(&[here], "src/main.rs".to_owned()).text.unwrap();
+        let text = read(Some(&here), "src/main.rs").unwrap();
         assert!(text.contains("fn main"));
     }
 }

@@ -287,7 +287,15 @@ fn the_source_of_the_chosen_function_is_asked_for_once() {
     let (file, process) = ("/srv/main.py".to_owned(), ProcessId(0));
     assert_eq!(request, Some(Request::Source { file: file.clone(), process }));
     assert_eq!(state.press(Key::Char('j')), None);
-    state.source(&file, Some("def main():\n    import parse\n    parse.parse()\n".to_owned()));
+    // Another process may have another file of that name.
+    let unread = state.screen();
+    state.source(&file, ProcessId(1), Some("def other():\n".to_owned()));
+    assert_eq!(state.screen(), unread);
+    state.source(
+        &file,
+        process,
+        Some("def main():\n    import parse\n    parse.parse()\n".to_owned()),
+    );
     let Body::Source(source) = state.screen().body else { panic!() };
     assert_eq!(source.lines.len(), 3);
     let line = &source.lines[2];
