@@ -157,13 +157,17 @@ impl Profile {
     /// Add a process.
     pub fn add_process(&mut self, process: Process) -> ProcessId {
         self.processes.push(process);
-        ProcessId(index(self.processes.len() - 1))
+        let id = ProcessId(index(self.processes.len() - 1));
+        self.changed(|journal| &mut journal.processes, id);
+        id
     }
 
     /// Add a thread.
     pub fn add_thread(&mut self, thread: Thread) -> ThreadId {
         self.threads.push(thread);
-        ThreadId(index(self.threads.len() - 1))
+        let id = ThreadId(index(self.threads.len() - 1));
+        self.changed(|journal| &mut journal.threads, id);
+        id
     }
 
     /// The id of `stack`, which was seen in `process`.
@@ -229,6 +233,7 @@ impl Profile {
 
     /// A process, to correct what is known of it.
     pub fn process_mut(&mut self, id: ProcessId) -> Option<&mut Process> {
+        self.changed(|journal| &mut journal.processes, id);
         self.processes.get_mut(id.0 as usize)
     }
 
@@ -239,6 +244,7 @@ impl Profile {
 
     /// A thread, to correct what is known of it.
     pub fn thread_mut(&mut self, id: ThreadId) -> Option<&mut Thread> {
+        self.changed(|journal| &mut journal.threads, id);
         self.threads.get_mut(id.0 as usize)
     }
 

@@ -1,7 +1,7 @@
 //! A profile in parts: what was added to it since it was last asked, so that
 //! somebody else can follow while it grows.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rustc_hash::FxHashMap;
 
@@ -23,13 +23,14 @@ pub struct Sample {
 /// What was added to a profile since the part before.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
-    /// All processes: what is known of them changes.
-    processes: Vec<Process>,
-    /// All threads, likewise.
-    threads: Vec<Thread>,
-    /// What the kernel counts of both, likewise.
-    spent: Vec<Spent>,
-    throttled: Vec<Option<Throttled>>,
+    /// The processes that are new, or of which something else is known now, in
+    /// the order of their ids.
+    processes: Vec<(ProcessId, Process)>,
+    /// The threads, likewise.
+    threads: Vec<(ThreadId, Thread)>,
+    /// What the kernel has counted of both, where it is more than before.
+    spent: Vec<(ThreadId, Spent)>,
+    throttled: Vec<(ProcessId, Throttled)>,
     /// The frames that are new.
     frames: Vec<Placed>,
     /// The nodes of the stack tree that are new.
@@ -44,14 +45,10 @@ impl Part {
         &self.frames
     }
 
-    /// How a process has been throttled; `None` where no limit is in sight.
-    pub fn throttled(&self, process: ProcessId) -> Option<Throttled> {
-        self.throttled.get(process.0 as usize).copied().flatten()
-    }
-
-    /// All threads, by [`ThreadId`](super::ThreadId).
-    pub fn threads(&self) -> &[Thread] {
-        &self.threads
+    /// How processes have been throttled since they are watched, as far as that
+    /// was looked at since the part before.
+    pub fn throttled(&self) -> &[(ProcessId, Throttled)] {
+        &self.throttled
     }
 }
 
@@ -67,6 +64,11 @@ pub(super) struct Journal {
     last: FxHashMap<ThreadId, usize>,
     /// How many samples were left when they were last added up.
     distinct: usize,
+    /// What is to be told anew.
+    pub(super) processes: BTreeSet<ProcessId>,
+    pub(super) threads: BTreeSet<ThreadId>,
+    pub(super) spent: BTreeSet<ThreadId>,
+    pub(super) throttled: BTreeSet<ProcessId>,
     /// How many frames and nodes were in earlier parts.
     frames: usize,
     nodes: usize,
@@ -118,7 +120,25 @@ impl Profile {
     pub fn keep_parts(&mut self) {
         let Self { frames, nodes, .. } = &*self;
         let (frames, nodes) = (frames.len(), nodes.len());
-        self.journal = Some(Journal { frames, nodes, ..Journal::default() });
+        // Those that are there already come with the first part.
+        let processes: BTreeSet<_> =
+            (0..super::index(self.processes.len())).map(ProcessId).collect();
+        let threads: BTreeSet<_> = (0..super::index(self.threads.len())).map(ThreadId).collect();
+        let (spent, throttled) = (threads.clone(), processes.clone());
+        let journal = Journal::default();
+        let journal = Journal { frames, nodes, processes, threads, spent, throttled, ..journal };
+        self.journal = Some(journal);
+    }
+
+    /// Something else is known of `id`: the next part is to say so.
+    pub(super) fn changed<T: Ord>(
+        &mut self,
+        set: impl FnOnce(&mut Journal) -> &mut BTreeSet<T>,
+        id: T,
+    ) {
+        if let Some(journal) = &mut self.journal {
+            set(journal).insert(id);
+        }
     }
 
     /// What was added since this was last asked; nothing where parts are not
@@ -130,14 +150,21 @@ impl Profile {
         (journal.frames, journal.nodes) = (self.frames.len(), self.nodes.len());
         journal.last.clear();
         journal.distinct = 0;
+        let threads = std::mem::take(&mut journal.threads).into_iter();
+        let processes = std::mem::take(&mut journal.processes).into_iter();
+        let spent = std::mem::take(&mut journal.spent).into_iter();
+        let throttled = std::mem::take(&mut journal.throttled).into_iter();
+        let samples = std::mem::take(&mut journal.samples);
+        let process = |id: ProcessId| Some((id, self.processes.get(id.0 as usize)?.clone()));
+        let thread = |id: ThreadId| Some((id, self.threads.get(id.0 as usize)?.clone()));
         Part {
-            processes: self.processes.clone(),
-            threads: self.threads.clone(),
-            spent: self.spent.clone(),
-            throttled: self.throttled.clone(),
+            processes: processes.filter_map(process).collect(),
+            threads: threads.filter_map(thread).collect(),
+            spent: spent.map(|id| (id, self.spent(id))).collect(),
+            throttled: throttled.filter_map(|id| Some((id, self.throttled(id)?))).collect(),
             frames,
             nodes,
-            samples: std::mem::take(&mut journal.samples),
+            samples,
         }
     }
 
@@ -145,8 +172,19 @@ impl Profile {
     /// none of its samples; these are given back. Ids mean the same in both.
     pub fn extend(&mut self, part: Part) -> Vec<Sample> {
         let Part { processes, threads, spent, throttled, frames, nodes, samples } = part;
-        (self.processes, self.threads) = (processes, threads);
-        (self.spent, self.throttled) = (spent, throttled);
+        for (id, process) in processes {
+            put(&mut self.processes, id.0, process);
+        }
+        for (id, thread) in threads {
+            put(&mut self.threads, id.0, thread);
+        }
+        self.spent.resize(self.threads.len(), Spent::default());
+        for (id, spent) in spent {
+            put(&mut self.spent, id.0, spent);
+        }
+        for (id, throttled) in throttled {
+            self.set_throttled(id, throttled);
+        }
         for placed in frames {
             let id = super::FrameId(super::index(self.frames.len()));
             self.frame_ids.insert(placed.clone(), id);
@@ -158,6 +196,14 @@ impl Profile {
             self.nodes.push(node);
         }
         samples
+    }
+}
+
+/// Have `value` at a place in `table`, or where that ends.
+fn put<T>(table: &mut Vec<T>, at: u32, value: T) {
+    match table.get_mut(at as usize) {
+        Some(slot) => *slot = value,
+        None => table.push(value),
     }
 }
 
@@ -184,6 +230,31 @@ mod tests {
         let wall = Duration::from_millis(10);
         let weight = Weight { ticks: 1, wall, cpu: wall, queued: Duration::ZERO };
         profile.count_since(key, weight, Duration::from_millis(since));
+    }
+
+    #[test]
+    fn only_what_has_changed_is_in_a_part() {
+        let mut whole = Profile::default();
+        let (pid, command) = (Pid(7), "seven".to_owned());
+        let process = whole.add_process(Process { pid, command, kernel_cpu: Duration::ZERO });
+        whole.keep_parts();
+        let named = |name: &str| Thread { process, tid: Tid(7), name: name.to_owned() };
+        let ids = ["first", "second", "third"].map(|name| whole.add_thread(named(name)));
+        let mut followed = Profile::default();
+        let part = whole.take_part();
+        assert_eq!((part.processes.len(), part.threads.len()), (1, 3));
+        followed.extend(part);
+        whole.thread_mut(ids[1]).unwrap().name = "renamed".to_owned();
+        let spent = Spent { wall: Duration::from_secs(1), ..Spent::default() };
+        whole.spend(ids[2], spent);
+        let part = whole.take_part();
+        assert_eq!((part.processes.len(), part.threads.len(), part.spent.len()), (0, 1, 1));
+        followed.extend(part);
+        assert_eq!(followed.processes(), whole.processes());
+        assert_eq!(followed.threads(), whole.threads());
+        assert_eq!(ids.map(|id| followed.spent(id)), ids.map(|id| whole.spent(id)));
+        let part = whole.take_part();
+        assert_eq!((part.threads.len(), part.spent.len()), (0, 0));
     }
 
     /// Who asks for parts may be kept from asking for hours.

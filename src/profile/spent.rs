@@ -36,6 +36,7 @@ impl Spent {
 impl Profile {
     /// Add to what a thread has done.
     pub fn spend(&mut self, thread: ThreadId, spent: Spent) {
+        self.changed(|journal| &mut journal.spent, thread);
         let at = thread.0 as usize;
         if self.spent.len() <= at {
             self.spent.resize(at + 1, Spent::default());
@@ -54,6 +55,7 @@ impl Profile {
 
     /// Say how a process was throttled while it was watched.
     pub fn set_throttled(&mut self, process: ProcessId, throttled: Throttled) {
+        self.changed(|journal| &mut journal.throttled, process);
         let at = process.0 as usize;
         if self.throttled.len() <= at {
             self.throttled.resize(at + 1, None);

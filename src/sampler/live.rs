@@ -48,6 +48,8 @@ pub struct Watched {
 pub struct Now {
     /// Which.
     pub thread: ThreadId,
+    /// Whose it is.
+    pub process: ProcessId,
     /// Its number.
     pub tid: Tid,
     /// What the kernel last had to say.

@@ -397,7 +397,8 @@ impl Target {
             let asleep = watched.settled.map(|settled| settled.since);
             let asleep_since = asleep.map(|since| since.saturating_duration_since(shared.began));
             let Some(state) = watched.last else { continue };
-            into.push(Now { thread: watched.id, tid: watched.tid, state, asleep_since });
+            let (thread, process) = (watched.id, self.id);
+            into.push(Now { thread, process, tid: watched.tid, state, asleep_since });
         }
         for note in self.engine.language.notes() {
             shared.note(&note);

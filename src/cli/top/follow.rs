@@ -21,6 +21,7 @@ use std::{
 use anyhow::anyhow;
 use nix::sys::signal::Signal;
 use ratatui::crossterm::event;
+use rustc_hash::FxHashMap;
 
 use super::{
     super::{child, names::Names, plan, refusal},
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     process::ending::Witness,
-    profile::Part,
+    profile::{ProcessId, Throttled},
     sampler::{self, Control, History, Live, Now, Origin, Recording, Watched},
     sys::clock,
     task::Pid,
@@ -163,6 +164,8 @@ pub(super) fn listen(events: &Sender<Event>) {
 struct Namer {
     names: Names,
     waiting: Waiting,
+    /// How the control groups of processes were throttled.
+    throttled: FxHashMap<ProcessId, Throttled>,
     /// Of the processes that were named.
     witnesses: Vec<(Pid, Witness)>,
     child: Option<Pid>,
@@ -191,8 +194,15 @@ impl Namer {
         self.waiting.begin(&processes);
         let waits = self.waiting.of(&now, &part);
         let threads = now.into_iter().zip(waits).map(thread_now).collect();
-        let processes = processes.into_iter().map(|it| process_now(it, &part)).collect();
+        self.throttled.extend(part.throttled().iter().copied());
+        let processes = processes.into_iter().map(|it| self.process_now(it)).collect();
         (Update { at, part, names, costs, threads, processes }, origins)
+    }
+
+    fn process_now(&self, watched: Watched) -> ProcessNow {
+        let Watched { process, pid, runtime } = watched;
+        let throttled = self.throttled.get(&process).map(|it| (it.times, it.time));
+        ProcessNow { process, pid, runtime, throttled }
     }
 
     fn over(&self, result: Result<Box<Recording>, sampler::Error>) -> anyhow::Result<Over> {
@@ -226,14 +236,8 @@ impl Namer {
 }
 
 fn thread_now((now, wait): (Now, Option<String>)) -> ThreadNow {
-    let Now { thread, tid, state, asleep_since } = now;
+    let Now { thread, tid, state, asleep_since, .. } = now;
     ThreadNow { thread, tid, state, asleep_since, wait }
-}
-
-fn process_now(watched: Watched, part: &Part) -> ProcessNow {
-    let Watched { process, pid, runtime } = watched;
-    let throttled = part.throttled(process).map(|it| (it.times, it.time));
-    ProcessNow { process, pid, runtime, throttled }
 }
 
 /// The time of day here, or, where that is not known, in Greenwich.

@@ -38,15 +38,14 @@ impl Waiting {
         }
     }
 
-    /// What each of `threads` waits for, as `part` tells whose each is. One that
+    /// What each of `threads` waits for, which were last seen in `part`. One that
     /// has slept since it was looked at is not looked at again.
     pub(super) fn of(&mut self, threads: &[Now], part: &Part) -> Vec<Option<String>> {
         let locks: FxHashMap<ThreadId, Lock> =
             part.samples.iter().map(|sample| (sample.key.thread, sample.key.lock)).collect();
         self.in_turn(threads, |it, now| {
-            let thread = part.threads().get(now.thread.0 as usize);
             let lock = locks.get(&now.thread).copied().unwrap_or_default();
-            thread.and_then(|thread| it.look(thread.process, now, lock))
+            it.look(now, lock)
         })
     }
 
@@ -90,8 +89,8 @@ impl Waiting {
         texts
     }
 
-    fn look(&mut self, process: ProcessId, now: &Now, lock: Lock) -> Option<String> {
-        let mut wait = sampler::wait(self.processes.get_mut(&process)?, now.tid, lock)?;
+    fn look(&mut self, now: &Now, lock: Lock) -> Option<String> {
+        let mut wait = sampler::wait(self.processes.get_mut(&now.process)?, now.tid, lock)?;
         // How much is left changes all the time, and since when it has slept is
         // told beside it.
         if matches!(wait.timeout, Some(Timeout::At(_))) {
@@ -113,6 +112,7 @@ mod tests {
         let threads = |round: u64| -> Vec<Now> {
             let now = |thread| Now {
                 thread: ThreadId(thread),
+                process: ProcessId(0),
                 tid: Tid(1),
                 state: State::Blocked(Syscall(0)),
                 asleep_since: Some(Duration::from_secs(round)),
