@@ -104,8 +104,12 @@ impl Terminal {
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !hung_up.load(Ordering::SeqCst) {
+                if is_stalled.load(Ordering::SeqCst) {
+                    poll(&mut [], 20_u8).unwrap();
+                    continue;
+                }
                 let mut ready = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut ready, 20_u8).unwrap() == 0 || is_stalled.load(Ordering::SeqCst) {
+                if poll(&mut ready, 20_u8).unwrap() == 0 {
                     continue;
                 }
                 let Ok(len @ 1..) = master.read(&mut buffer) else { break };

@@ -200,6 +200,8 @@ fn nothing_is_written_in_a_pause() {
     let (_target, mut terminal) = watched(&["-d", "1s"], USUAL);
     terminal.types(" ");
     terminal.shows("PAUSED");
+    // The end of what is drawn at once.
+    until("all of it is there", || terminal.bytes().ends_with(b"\x1b[?2026l").then_some(()));
     let (before, slept) = (terminal.bytes().len(), sleeps(terminal.pid()));
     // With each update it wakes, and has slept when the next one comes: also
     // once in between, to see whether the terminal is still there.

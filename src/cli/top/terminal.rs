@@ -296,7 +296,7 @@ mod tests {
         is_told.recv().unwrap();
         // What is drawn now would be seen on the terminal of somebody else.
         taken.draw(&screen(2)).unwrap();
-        println!("after the panic");
+        io::stdout().write_all(b"after the panic\n").unwrap();
     }
 
     #[test]
