@@ -131,7 +131,7 @@ fn a_terminal_that_takes_nothing_does_not_keep_it() {
 fn a_pipe_that_nobody_reads_does_not_keep_it() {
     let _together = together();
     let mut target = hot(1);
-    let mut command = top(&target, &["--json", "-d", "50ms"]);
+    let mut command = top(&target, &["--json", "-d", "100ms"]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     // The least that a pipe holds.
     fcntl(child.stdout.as_ref().unwrap(), FcntlArg::F_SETPIPE_SZ(1)).unwrap();
